@@ -1,0 +1,6 @@
+//! Kubernetes API conventions without I/O: what resources exist, how their objects are defaulted,
+//! validated, patched, selected and printed. Everything works on `serde_json::Value` objects.
+
+pub mod field;
+pub mod registry;
+pub mod status;
