@@ -4,3 +4,8 @@
 pub mod field;
 pub mod registry;
 pub mod status;
+pub mod defaults;
+pub mod quantity;
+pub mod selector;
+pub mod table;
+pub mod validation;

@@ -1,0 +1,3 @@
+//! Validation of objects, in upstream words.
+
+pub mod content;
