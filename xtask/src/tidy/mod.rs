@@ -1,0 +1,53 @@
+//! `cargo xtask tidy`: the rules of the house that a compiler does not check, and those it does.
+
+mod layering;
+mod text;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::{cache, step};
+
+/// One broken rule: where, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub place: String,
+    pub message: String,
+}
+
+/// Checks everything; `quick` leaves formatting and lints out.
+pub(crate) fn run(quick: bool) -> Result<()> {
+    step::say("checking the rules of the house");
+    let mut findings = layering::check()?;
+    let files = tracked_files()?;
+    findings.extend(text::check(&files));
+    for finding in &findings {
+        eprintln!("{}: {}", finding.place, finding.message);
+    }
+    if !findings.is_empty() {
+        bail!("{} rules of the house are broken", findings.len());
+    }
+    if quick {
+        return Ok(());
+    }
+    step::run(
+        "checking the formatting",
+        Command::new("cargo").args(["fmt", "--all", "--check"]).current_dir(cache::root()),
+    )?;
+    step::run(
+        "running the lints (clippy, warnings are errors)",
+        Command::new("cargo")
+            .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+            .current_dir(cache::root()),
+    )
+}
+
+/// The files of the repository that exist, whether committed yet or not.
+fn tracked_files() -> Result<Vec<PathBuf>> {
+    let list = step::output(
+        Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(cache::root()),
+    )?;
+    Ok(list.lines().map(PathBuf::from).filter(|f| cache::root().join(f).is_file()).collect())
+}
