@@ -1,7 +1,9 @@
 //! Kubernetes API conventions without I/O: what resources exist, how their objects are defaulted,
 //! validated, patched, selected and printed. Everything works on `serde_json::Value` objects.
 
+pub mod discovery;
 pub mod field;
+pub mod meta;
 pub mod registry;
 pub mod status;
 pub mod defaults;
