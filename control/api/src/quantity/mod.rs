@@ -43,9 +43,7 @@ pub struct Quantity {
 /// Upstream's three parse errors, with upstream's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseQuantityError {
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     #[error("unable to parse numeric part of quantity")]
     Numeric,
@@ -53,26 +51,9 @@ pub enum ParseQuantityError {
     Suffix,
 }
 
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
-const BINARY: [(&str, u32); 6] = [
-    ("Ki", 10),
-    ("Mi", 20),
-    ("Gi", 30),
-    ("Ti", 40),
-    ("Pi", 50),
-    ("Ei", 60),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 
 enum Scale {
     Ten(i32),
@@ -105,35 +86,22 @@ fn shift_down(value: i128, places: u32) -> i128 {
 
 fn div_away(value: i128, divisor: i128) -> i128 {
     let quotient = value / divisor;
-    if value % divisor == 0 {
-        quotient
-    } else {
-        quotient + value.signum()
-    }
+    if value % divisor == 0 { quotient } else { quotient + value.signum() }
 }
 
 impl Quantity {
-    pub const ZERO: Self = Self {
-        nano: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Self = Self { nano: 0, format: Format::DecimalSi };
 
     /// A whole number of units.
     #[must_use]
     pub fn from_units(units: i64, format: Format) -> Self {
-        Self {
-            nano: i128::from(units) * NANO,
-            format,
-        }
+        Self { nano: i128::from(units) * NANO, format }
     }
 
     /// A number of thousandths.
     #[must_use]
     pub fn from_milli(milli: i64) -> Self {
-        Self {
-            nano: i128::from(milli) * (NANO / 1000),
-            format: Format::DecimalSi,
-        }
+        Self { nano: i128::from(milli) * (NANO / 1000), format: Format::DecimalSi }
     }
 
     /// A quantity as it stands in JSON: a string, or a bare number.
@@ -183,10 +151,7 @@ impl Quantity {
 
     /// The nearest double.
     #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "an approximation is what is asked for"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "an approximation is what is asked for")]
     pub fn as_f64(&self) -> f64 {
         self.nano as f64 / 1e9
     }
@@ -202,23 +167,13 @@ impl Quantity {
     #[must_use]
     pub fn round_up_milli(self) -> Self {
         let milli = NANO / 1000;
-        Self {
-            nano: div_away(self.nano, milli) * milli,
-            ..self
-        }
+        Self { nano: div_away(self.nano, milli) * milli, ..self }
     }
 
     fn with_nano(self, other_format: Format, nano: i128) -> Self {
         // Zero has no format of its own: a sum takes the format of what is added to it.
-        let format = if self.is_zero() {
-            other_format
-        } else {
-            self.format
-        };
-        Self {
-            nano: nano.clamp(-MAX_NANO, MAX_NANO),
-            format,
-        }
+        let format = if self.is_zero() { other_format } else { self.format };
+        Self { nano: nano.clamp(-MAX_NANO, MAX_NANO), format }
     }
 
     fn write_decimal(&self, f: &mut fmt::Formatter<'_>, exponent_form: bool) -> fmt::Result {
@@ -231,11 +186,7 @@ impl Quantity {
         if !exponent_form && let Some((suffix, _)) = DECIMAL.iter().find(|(_, e)| *e == exponent) {
             return write!(f, "{mantissa}{suffix}");
         }
-        if exponent == 0 {
-            write!(f, "{mantissa}")
-        } else {
-            write!(f, "{mantissa}e{exponent}")
-        }
+        if exponent == 0 { write!(f, "{mantissa}") } else { write!(f, "{mantissa}e{exponent}") }
     }
 }
 
@@ -253,10 +204,7 @@ impl FromStr for Quantity {
             Some(b'+') => (false, &s[1..]),
             Some(_) => (false, s),
         };
-        let digits_end = |text: &str| {
-            text.find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(text.len())
-        };
+        let digits_end = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (whole, rest) = rest.split_at(digits_end(rest));
         let (fraction, rest) = match rest.strip_prefix('.') {
             Some(after) => after.split_at(digits_end(after)),
@@ -280,21 +228,14 @@ impl FromStr for Quantity {
             Format::BinarySi => nano.min(i128::from(i64::MAX) * NANO),
             _ => nano,
         };
-        Ok(Self {
-            nano: if negative { -nano } else { nano },
-            format,
-        })
+        Ok(Self { nano: if negative { -nano } else { nano }, format })
     }
 }
 
 fn check_suffix_shape(rest: &str) -> Result<(), ParseQuantityError> {
     let letters = rest.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
     let digits = letters.strip_prefix(['-', '+']).unwrap_or(letters);
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        Ok(())
-    } else {
-        Err(ParseQuantityError::Format)
-    }
+    if digits.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else { Err(ParseQuantityError::Format) }
 }
 
 /// `whole.fraction × scale` in nano units, rounded up and capped.
@@ -419,10 +360,7 @@ impl Sub for Quantity {
 impl Neg for Quantity {
     type Output = Self;
     fn neg(self) -> Self {
-        Self {
-            nano: -self.nano,
-            ..self
-        }
+        Self { nano: -self.nano, ..self }
     }
 }
 impl AddAssign for Quantity {

@@ -37,23 +37,14 @@ impl FieldSelector {
     /// `field=value` alone.
     #[must_use]
     pub fn equals(field: &str, value: &str) -> Self {
-        Self {
-            terms: vec![Term {
-                field: field.to_owned(),
-                value: value.to_owned(),
-                negated: false,
-            }],
-        }
+        Self { terms: vec![Term { field: field.to_owned(), value: value.to_owned(), negated: false }] }
     }
 
     /// The value that `field` must have, where the selector pins one: lets a watch of one name read
     /// one key.
     #[must_use]
     pub fn requires_exact(&self, field: &str) -> Option<&str> {
-        self.terms
-            .iter()
-            .find(|t| !t.negated && t.field == field)
-            .map(|t| t.value.as_str())
+        self.terms.iter().find(|t| !t.negated && t.field == field).map(|t| t.value.as_str())
     }
 
     /// Whether this object is meant. A field that the object lacks reads as its zero value.
@@ -205,9 +196,7 @@ fn unescape(text: &str) -> Result<String, SelectorError> {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
                 other => {
                     let tail: String = other.into_iter().collect();
-                    return Err(SelectorError(format!(
-                        "invalid field selector: invalid escape sequence: \\{tail}"
-                    )));
+                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{tail}")));
                 }
             },
             // Upstream prints the character's number.
@@ -227,7 +216,12 @@ fn unescape(text: &str) -> Result<String, SelectorError> {
 ///
 /// # Errors
 /// Upstream's words for what can't be read, and for fields that the kind is not indexed by.
-pub fn parse_field_selector(group: &str, version: &str, kind: &str, selector: &str) -> Result<FieldSelector, SelectorError> {
+pub fn parse_field_selector(
+    group: &str,
+    version: &str,
+    kind: &str,
+    selector: &str,
+) -> Result<FieldSelector, SelectorError> {
     if selector.len() > MAX_LENGTH {
         return Err(SelectorError(format!("a selector may not be longer than {MAX_LENGTH} bytes")));
     }
@@ -235,7 +229,8 @@ pub fn parse_field_selector(group: &str, version: &str, kind: &str, selector: &s
     parts.sort_unstable();
     let mut terms = Vec::new();
     for part in parts.into_iter().filter(|p| !p.is_empty()) {
-        let Some(at) = part.find(['!', '=']).filter(|at| part[*at..].starts_with('=') || part[*at..].starts_with("!=")) else {
+        let Some(at) = part.find(['!', '=']).filter(|at| part[*at..].starts_with('=') || part[*at..].starts_with("!="))
+        else {
             return Err(SelectorError(format!("invalid selector: '{selector}'; can't understand '{part}'")));
         };
         let (field, rest) = part.split_at(at);
@@ -249,11 +244,7 @@ pub fn parse_field_selector(group: &str, version: &str, kind: &str, selector: &s
         if !selectable_fields(group, kind).contains(&field) {
             return Err(SelectorError(unsupported(group, version, kind, field)));
         }
-        terms.push(Term {
-            field: field.to_owned(),
-            value,
-            negated,
-        });
+        terms.push(Term { field: field.to_owned(), value, negated });
     }
     Ok(FieldSelector { terms })
 }
@@ -265,10 +256,7 @@ fn unsupported(group: &str, version: &str, kind: &str, field: &str) -> String {
         ("resource.k8s.io", "ResourceSlice") => {
             format!("field label not supported for {group}/{version}, Kind={kind}: {field}")
         }
-        (
-            "",
-            "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service",
-        )
+        ("", "Pod" | "Node" | "ReplicationController" | "Event" | "Namespace" | "Secret" | "Service")
         | ("events.k8s.io", "Event")
         | ("certificates.k8s.io", "CertificateSigningRequest" | "ClusterTrustBundle") => {
             format!("field label not supported: {field}")

@@ -98,10 +98,7 @@ impl LabelSelector {
     /// Matches no object: what an absent `metav1.LabelSelector` means.
     #[must_use]
     pub fn nothing() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        Self { requirements: Vec::new(), nothing: true }
     }
 
     /// `key=value` for each pair, as Services and ReplicationControllers select.
@@ -116,19 +113,13 @@ impl LabelSelector {
             })
             .collect();
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Self {
-            requirements,
-            nothing: false,
-        }
+        Self { requirements, nothing: false }
     }
 
     /// A selector of these terms.
     #[must_use]
     pub fn from_requirements(requirements: Vec<Requirement>) -> Self {
-        Self {
-            requirements,
-            nothing: false,
-        }
+        Self { requirements, nothing: false }
     }
 
     /// Whether every object is meant.
@@ -194,9 +185,7 @@ fn check(requirement: &Requirement) -> Result<(), String> {
     let count = requirement.values.len();
     let listed = || Value::from(requirement.values.clone());
     let complaint = match requirement.operator {
-        Operator::In | Operator::NotIn if count == 0 => {
-            Some("for 'in', 'notin' operators, values set can't be empty")
-        }
+        Operator::In | Operator::NotIn if count == 0 => Some("for 'in', 'notin' operators, values set can't be empty"),
         Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if count != 1 => {
             Some("exact-match compatibility requires one single value")
         }
@@ -212,8 +201,8 @@ fn check(requirement: &Requirement) -> Result<(), String> {
         errs.push(FieldError::invalid(&values_path, listed(), detail));
     }
     for (i, value) in requirement.values.iter().enumerate() {
-        let integer = !matches!(requirement.operator, Operator::GreaterThan | Operator::LessThan)
-            || value.parse::<i64>().is_ok();
+        let integer =
+            !matches!(requirement.operator, Operator::GreaterThan | Operator::LessThan) || value.parse::<i64>().is_ok();
         if !integer {
             errs.push(FieldError::invalid(
                 values_path.index(i),
@@ -266,16 +255,10 @@ fn lex(input: &str) -> Vec<Lexed> {
             (Token::Word, end)
         };
         let (text, after) = rest.split_at(length);
-        tokens.push(Lexed {
-            token,
-            text: text.to_owned(),
-        });
+        tokens.push(Lexed { token, text: text.to_owned() });
         rest = after.trim_start_matches(is_space);
     }
-    tokens.push(Lexed {
-        token: if rest.is_empty() { Token::End } else { Token::Bad },
-        text: String::new(),
-    });
+    tokens.push(Lexed { token: if rest.is_empty() { Token::End } else { Token::Bad }, text: String::new() });
     tokens
 }
 
@@ -361,11 +344,7 @@ impl Parser {
         } else {
             self.operator_and_values()?
         };
-        let requirement = Requirement {
-            key,
-            operator,
-            values,
-        };
+        let requirement = Requirement { key, operator, values };
         check(&requirement)?;
         Ok(requirement)
     }
@@ -442,16 +421,10 @@ pub fn parse_label_selector(text: &str) -> Result<LabelSelector, SelectorError> 
     if text.len() > MAX_LENGTH {
         return Err(SelectorError(format!("a selector may not be longer than {MAX_LENGTH} bytes")));
     }
-    let parser = Parser {
-        tokens: lex(text),
-        position: 0,
-    };
+    let parser = Parser { tokens: lex(text), position: 0 };
     let mut requirements = parser.parse().map_err(SelectorError)?;
     requirements.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(LabelSelector {
-        requirements,
-        nothing: false,
-    })
+    Ok(LabelSelector { requirements, nothing: false })
 }
 
 /// Reads a `metav1.LabelSelector` (`matchLabels`, `matchExpressions`). Absent or null means
@@ -494,8 +467,5 @@ pub fn selector_from_object(selector: Option<&Value>) -> Result<LabelSelector, S
         check(requirement).map_err(SelectorError)?;
     }
     requirements.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok(LabelSelector {
-        requirements,
-        nothing: false,
-    })
+    Ok(LabelSelector { requirements, nothing: false })
 }

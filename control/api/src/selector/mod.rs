@@ -4,9 +4,7 @@ mod field;
 mod label;
 
 pub use field::{FieldSelector, field_value, parse_field_selector, selectable_fields};
-pub use label::{
-    LabelSelector, Operator, Requirement, labels_of, parse_label_selector, selector_from_object,
-};
+pub use label::{LabelSelector, Operator, Requirement, labels_of, parse_label_selector, selector_from_object};
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,10 @@ fn label_query_errors() {
     let long = format!("a={}", "x".repeat(64));
     assert_eq!(
         parse_label_selector(&long).unwrap_err().to_string(),
-        format!("unable to parse requirement: values[0][a]: Invalid value: \"{}\": must be no more than 63 bytes", "x".repeat(64))
+        format!(
+            "unable to parse requirement: values[0][a]: Invalid value: \"{}\": must be no more than 63 bytes",
+            "x".repeat(64)
+        )
     );
     assert!(parse_label_selector("-a").unwrap_err().to_string().contains("name part must consist of"));
 }

@@ -9,7 +9,8 @@ const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lowe
 const DNS1035_FMT: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const DNS1035_MSG: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
 const KEY_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-const KEY_MSG: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const KEY_MSG: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// Longest DNS label and longest name part of a label.
@@ -76,11 +77,7 @@ fn is_subdomain_text(s: &str) -> bool {
 }
 
 fn is_key_text(s: &str) -> bool {
-    edges_and_middle(
-        s,
-        |b| b.is_ascii_alphanumeric(),
-        |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'),
-    )
+    edges_and_middle(s, |b| b.is_ascii_alphanumeric(), |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// `IsDNS1123Label`.
@@ -132,11 +129,7 @@ pub fn path_segment_name(value: &str) -> Messages {
     if value == "." || value == ".." {
         return vec![format!("may not be '{value}'")];
     }
-    ['/', '%']
-        .into_iter()
-        .filter(|c| value.contains(*c))
-        .map(|c| format!("may not contain '{c}'"))
-        .collect()
+    ['/', '%'].into_iter().filter(|c| value.contains(*c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 /// `IsLabelKey` (also called a qualified name): `[PREFIX/]NAME`.
@@ -155,10 +148,7 @@ pub fn label_key(value: &str) -> Messages {
                     errs.push(format!("prefix part {}", max_bytes(SUBDOMAIN_MAX)));
                 }
                 if !is_subdomain_text(prefix) {
-                    errs.push(format!(
-                        "prefix part {}",
-                        regex_error(SUBDOMAIN_MSG, SUBDOMAIN_FMT, &["example.com"])
-                    ));
+                    errs.push(format!("prefix part {}", regex_error(SUBDOMAIN_MSG, SUBDOMAIN_FMT, &["example.com"])));
                 }
             }
             *name
@@ -190,11 +180,7 @@ pub fn label_value(value: &str) -> Messages {
         errs.push(max_bytes(LABEL_MAX));
     }
     if !value.is_empty() && !is_key_text(value) {
-        errs.push(regex_error(
-            VALUE_MSG,
-            &format!("({KEY_FMT})?"),
-            &["MyValue", "my_value", "12345"],
-        ));
+        errs.push(regex_error(VALUE_MSG, &format!("({KEY_FMT})?"), &["MyValue", "my_value", "12345"]));
     }
     errs
 }
@@ -230,11 +216,7 @@ pub fn port_number(port: i64) -> Messages {
 /// `IsInRange`.
 #[must_use]
 pub fn in_range(value: i64, lo: i64, hi: i64) -> Messages {
-    if (lo..=hi).contains(&value) {
-        Vec::new()
-    } else {
-        vec![range_error(lo, hi)]
-    }
+    if (lo..=hi).contains(&value) { Vec::new() } else { vec![range_error(lo, hi)] }
 }
 
 /// `IsRelaxedEnvVarName` (`RelaxedEnvironmentVariableValidation`, on since 1.32).
@@ -245,7 +227,10 @@ pub fn env_var_name(value: &str) -> Messages {
         errs.push("environment variable name must be non-empty".to_owned());
     }
     if value.chars().any(|c| c == '=' || !(' '..='~').contains(&c)) {
-        errs.push("a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned());
+        errs.push(
+            "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                .to_owned(),
+        );
     }
     errs
 }
@@ -291,9 +276,7 @@ pub fn http_header_name(value: &str) -> Messages {
 #[must_use]
 pub fn percent(value: &str) -> Messages {
     match value.strip_suffix('%') {
-        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Vec::new()
-        }
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => Vec::new(),
         _ => vec![regex_error(
             "a valid percent string must be a numeric string followed by an ending '%'",
             "[0-9]+%",
@@ -318,9 +301,5 @@ pub fn ip_address(value: &str) -> Messages {
 #[must_use]
 pub fn cidr(value: &str) -> Messages {
     let valid = value.contains('/') && value.parse::<ipnetwork::IpNetwork>().is_ok();
-    if valid {
-        Vec::new()
-    } else {
-        vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
-    }
+    if valid { Vec::new() } else { vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()] }
 }
