@@ -2,7 +2,8 @@
 //!
 //! [`Chain`] runs `mutate` of every plugin in upstream's order, then `validate` of every plugin.
 
-pub mod reject;
+pub(crate) mod fields;
+pub(crate) mod pod_refs;
 
 use std::sync::Arc;
 

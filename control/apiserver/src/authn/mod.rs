@@ -4,6 +4,9 @@
 //! bearer token, anonymous. A credential that is there and wrong is 401; none at all is anonymous.
 
 pub mod impersonation;
+mod keys;
+mod memo;
+mod request_header;
 pub mod reviews;
 pub mod token_request;
 pub mod tokens;
@@ -16,7 +19,8 @@ use orlop_api::status::Status;
 use rustls_pki_types::CertificateDer;
 
 use crate::reader::ObjectReader;
-use tokens::TokenIssuer;
+use tokens::{TokenError, TokenIssuer};
+use x509::ChainVerifier;
 
 /// The authenticated caller (upstream `user.Info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,16 +81,34 @@ pub struct AuthnConfig {
     pub clock: Clock,
 }
 
+/// Why a credential was refused. Goes to the log; the client only reads `Unauthorized`.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthnError {
+    #[error("client certificate")]
+    Certificate(#[from] x509::CertificateError),
+    #[error("bearer token")]
+    Token(#[from] TokenError),
+}
+
 /// Turns a request's credentials into a [`UserInfo`].
 pub struct Authenticator {
     config: AuthnConfig,
     reader: Arc<dyn ObjectReader>,
+    client_ca: Option<ChainVerifier>,
+    front_proxy_ca: Option<ChainVerifier>,
 }
 
 impl Authenticator {
-    #[must_use]
-    pub fn new(config: AuthnConfig, reader: Arc<dyn ObjectReader>) -> Self {
-        Self { config, reader }
+    /// Fails when a CA bundle is not usable.
+    pub fn new(config: AuthnConfig, reader: Arc<dyn ObjectReader>) -> Result<Self, AuthnError> {
+        let verifier =
+            |ca: &[CertificateDer<'static>]| (!ca.is_empty()).then(|| ChainVerifier::new(ca)).transpose();
+        let client_ca = verifier(&config.client_ca)?;
+        let front_proxy_ca = match &config.request_header {
+            Some(front) => verifier(&front.ca)?,
+            None => None,
+        };
+        Ok(Self { config, reader, client_ca, front_proxy_ca })
     }
 
     /// `peer_certs`: the chain that the TLS client showed, leaf first, its possession of the key
@@ -96,7 +118,74 @@ impl Authenticator {
         parts: &http::request::Parts,
         peer_certs: Option<&[CertificateDer<'_>]>,
     ) -> Result<Arc<UserInfo>, Status> {
-        let _ = (parts, peer_certs, &self.config, &self.reader);
-        Err(crate::admission::reject::unauthorized())
+        let chain = peer_certs.unwrap_or_default();
+        if let Some(user) = self.front_proxy_user(&parts.headers, chain) {
+            return Ok(Arc::new(user));
+        }
+        let mut refused = None;
+        if !chain.is_empty() {
+            match self.certificate_user(chain) {
+                Ok(user) => return Ok(Arc::new(with_authenticated(user))),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if let Some(token) = bearer_token(&parts.headers) {
+            match self.authenticate_token(token, &[]) {
+                Ok((user, _)) => return Ok(Arc::new(user)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            None if self.config.anonymous => Ok(Arc::new(UserInfo::anonymous())),
+            None => Err(Status::unauthorized()),
+            Some(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::debug!(%error, cause, "unable to authenticate the request");
+                Err(Status::unauthorized())
+            }
+        }
+    }
+
+    /// The user of a bearer token, and which of `audiences` (empty: this server's) it is good for.
+    pub fn authenticate_token(&self, token: &str, audiences: &[String]) -> Result<(UserInfo, Vec<String>), AuthnError> {
+        let verified = self.config.tokens.verify(token, audiences, self.reader.as_ref())?;
+        Ok((with_authenticated(verified.user), verified.audiences))
+    }
+
+    fn certificate_user(&self, chain: &[CertificateDer<'_>]) -> Result<UserInfo, AuthnError> {
+        let verifier = self.client_ca.as_ref().ok_or(x509::CertificateError::Missing)?;
+        let subject = verifier.verify(chain, (self.config.clock)())?;
+        Ok(x509::user(&subject)?)
+    }
+
+    fn front_proxy_user(&self, headers: &http::HeaderMap, chain: &[CertificateDer<'_>]) -> Option<UserInfo> {
+        let (front, verifier) = (self.config.request_header.as_ref()?, self.front_proxy_ca.as_ref()?);
+        if chain.is_empty() || !headers.contains_key("x-remote-user") {
+            return None;
+        }
+        let subject = verifier.verify(chain, (self.config.clock)()).ok()?;
+        if !front.allowed_names.is_empty() && !front.allowed_names.contains(&subject.common_name) {
+            return None;
+        }
+        request_header::user(headers).map(with_authenticated)
     }
 }
+
+/// Everybody whom a credential proved is in `system:authenticated`, once.
+fn with_authenticated(mut user: UserInfo) -> UserInfo {
+    if !user.in_group(UserInfo::AUTHENTICATED) && !user.in_group(UserInfo::UNAUTHENTICATED) {
+        user.groups.push(UserInfo::AUTHENTICATED.to_owned());
+    }
+    user
+}
+
+/// The token of `Authorization: Bearer T`; other schemes are no credential of ours.
+fn bearer_token(headers: &http::HeaderMap) -> Option<&str> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.trim();
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests;

@@ -38,3 +38,8 @@ pub async fn maintain(reader: Arc<dyn ObjectReader>, config: BootstrapConfig, sh
     let _ = (reader, config);
     shutdown.cancelled().await;
 }
+
+/// What every node may do alike (upstream `bootstrappolicy.NodeRules`).
+pub(crate) fn node_rules() -> Vec<crate::authz::rule::Rule> {
+    Vec::new()
+}
