@@ -34,7 +34,8 @@ impl PidFd {
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a null siginfo is allowed, and the descriptor is open as long as `self` lives.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.get_ref().as_raw_fd(), signal, info, 0) };
+        let result =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.get_ref().as_raw_fd(), signal, info, 0) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

@@ -1,0 +1,1 @@
+//! CPU, memory and file system use of the node, pods and containers.
