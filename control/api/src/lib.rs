@@ -7,6 +7,7 @@ pub mod meta;
 pub mod registry;
 pub mod schema;
 pub mod status;
+pub mod strict;
 pub mod defaults;
 pub mod quantity;
 pub mod resources;
