@@ -7,16 +7,22 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 pub mod conversions;
+mod grants;
 mod manager;
+mod names;
 mod pod_resources;
 mod qos;
+mod slices;
 
 pub use conversions::{cpu_quota, cpu_shares, cpu_weight};
-pub use manager::{CgroupError, ContainerManager};
-pub use pod_resources::{milli_value, pod_limits, pod_requests, value};
+pub use grants::{SANDBOX_OOM_SCORE_ADJ, oom_score_adj};
+pub use manager::{CgroupError, ContainerManager, for_this_machine};
+pub use pod_resources::{PodResources, milli_value, pod_limits, pod_requests, value};
 pub use qos::{QosClass, compute_qos_class, qos_class};
+pub use slices::SliceError;
 
 /// Who writes the cgroup tree: `cgroupDriver`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +49,35 @@ pub struct ContainerManagerConfig {
     /// `maxPods`.
     pub max_pods: i64,
     /// `--root-dir`, whose file system is the node's ephemeral storage.
-    pub root_dir: std::path::PathBuf,
+    pub root_dir: PathBuf,
+}
+
+impl ContainerManagerConfig {
+    /// Upstream's defaults.
+    pub fn with_defaults(root_dir: PathBuf) -> Self {
+        Self {
+            cgroup_root: "/".to_owned(),
+            driver: CgroupDriver::Cgroupfs,
+            cpu_cfs_quota: true,
+            cpu_cfs_quota_period_us: conversions::DEFAULT_QUOTA_PERIOD_US,
+            pod_pids_limit: -1,
+            // evictionHard's default: memory.available<100Mi.
+            reserved: BTreeMap::from([("memory".to_owned(), 100 << 20)]),
+            enforce_pods: true,
+            max_pods: 110,
+            root_dir,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests(cgroup_root: &str) -> Self {
+        Self {
+            cgroup_root: cgroup_root.to_owned(),
+            enforce_pods: false,
+            reserved: BTreeMap::new(),
+            ..Self::with_defaults(PathBuf::from("/"))
+        }
+    }
 }
 
 /// A container's grants, in CRI's terms.

@@ -105,7 +105,7 @@ pub fn pod_limits(pod: &Pod) -> PodResources {
 }
 
 /// True when every container (or the pod itself) limits `resource`.
-pub fn limit_declared_everywhere(pod: &Pod, resource: &str) -> bool {
+pub(super) fn limit_declared_everywhere(pod: &Pod, resource: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let limited = |r: Option<&ResourceRequirements>| side(r, true).get(resource).is_some_and(|amount| *amount > 0);
     if limited(spec.resources.as_ref()) {
