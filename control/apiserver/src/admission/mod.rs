@@ -2,10 +2,19 @@
 //!
 //! [`Chain`] runs `mutate` of every plugin in upstream's order, then `validate` of every plugin.
 
+mod defaults;
+mod escalation;
 pub(crate) mod fields;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
 pub(crate) mod pod_refs;
+mod priority;
+mod service_account;
+mod taints;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use orlop_api::registry::ResourceInfo;
 use orlop_api::status::Status;
@@ -13,7 +22,7 @@ use serde_json::Value;
 
 use crate::authn::UserInfo;
 use crate::authz;
-use crate::reader::ObjectReader;
+use crate::reader::{Object, ObjectReader};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -39,6 +48,31 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// Warning headers for the client.
     pub warnings: Vec<String>,
+}
+
+impl AdmissionRequest<'_> {
+    /// Whether this is about `resource` of `group` itself or one of its subresources.
+    pub(crate) fn is(&self, group: &str, resource: &str) -> bool {
+        self.resource.group == group && self.resource.plural == resource
+    }
+
+    /// A create of the resource itself.
+    pub(crate) fn creates(&self, group: &str, resource: &str) -> bool {
+        self.operation == Operation::Create && self.subresource.is_empty() && self.is(group, resource)
+    }
+
+    /// The new object, for reading.
+    pub(crate) fn new_object(&self) -> Option<&Value> {
+        self.object.as_deref()
+    }
+
+    /// 403 `pods "x" is forbidden: WHY`.
+    pub(crate) fn forbid(&self, why: impl std::fmt::Display) -> Status {
+        let own = self.new_object().map(fields::name).unwrap_or_default();
+        let generated = self.new_object().map(|o| fields::str_at(o, "/metadata/generateName")).unwrap_or_default();
+        let shown = [self.name, own, generated].into_iter().find(|n| !n.is_empty()).unwrap_or("Unknown");
+        Status::forbidden(self.resource, shown, why)
+    }
 }
 
 /// One admission plugin; the seam at which webhooks and policies join the built-in ones.
@@ -69,14 +103,26 @@ impl Chain {
     /// The plugins that are on by default, and NodeRestriction (which kubeadm turns on).
     #[must_use]
     pub fn default_chain(deps: &AdmissionDeps) -> Self {
-        let _ = deps;
-        Self { plugins: Vec::new() }
+        let reader = || deps.reader.clone();
+        let plugins: Vec<Box<dyn AdmissionPlugin>> = vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle::new(reader())),
+            Box::new(limit_ranger::LimitRanger::new(reader())),
+            Box::new(service_account::ServiceAccount::new(reader())),
+            Box::new(node_restriction::NodeRestriction::new(reader())),
+            Box::new(taints::TaintNodesByCondition),
+            Box::new(priority::Priority::new(reader())),
+            Box::new(taints::DefaultTolerationSeconds),
+            Box::new(defaults::DefaultStorageClass::new(reader())),
+            Box::new(defaults::DefaultIngressClass::new(reader())),
+            Box::new(escalation::RbacEscalation::new(deps.authorizer.clone())),
+        ];
+        Self { plugins }
     }
 
     /// Lets every plugin change the object; the first refusal ends it.
     pub async fn mutate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
-            plugin.mutate(request).await?;
+            plugin.mutate(request).await.inspect_err(|e| refused(plugin.name(), e))?;
         }
         Ok(())
     }
@@ -84,8 +130,37 @@ impl Chain {
     /// Asks every plugin about the object as it will be stored (after defaulting and validation).
     pub async fn validate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
-            plugin.validate(request).await?;
+            plugin.validate(request).await.inspect_err(|e| refused(plugin.name(), e))?;
         }
         Ok(())
     }
 }
+
+fn refused(plugin: &str, status: &Status) {
+    tracing::debug!(plugin, %status, "admission refused");
+}
+
+/// An object that somebody may just have made: the cache may lag a write by a moment.
+pub(crate) async fn get_soon(
+    reader: &dyn ObjectReader,
+    resource: &str,
+    namespace: Option<&str>,
+    name: &str,
+    patience: Duration,
+) -> Option<Object> {
+    const STEP: Duration = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    loop {
+        if let Some(found) = reader.get("", resource, namespace, name) {
+            return Some(found);
+        }
+        if waited >= patience {
+            return None;
+        }
+        tokio::time::sleep(STEP).await;
+        waited += STEP;
+    }
+}
+
+#[cfg(test)]
+mod tests;
