@@ -14,6 +14,8 @@ use std::sync::OnceLock;
 
 use crate::registry::split_api_version;
 
+pub(crate) use build::{generator, ref_name};
+
 /// The type of a field, an item or a map value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Type {

@@ -6,7 +6,7 @@ use super::{FieldFacts, ListType};
 const PREFIX: &str = "io.k8s.";
 
 /// The facts of one field; without a row all are the defaults (an atomic list, replaced by strategic merge).
-pub(super) fn of(definition: &str, field: &str) -> FieldFacts {
+pub(crate) fn of(definition: &str, field: &str) -> FieldFacts {
     let key = (definition.strip_prefix(PREFIX).unwrap_or(definition), field);
     match FIELDS.binary_search_by(|(d, f, _)| (*d, *f).cmp(&key)) {
         Ok(index) => parse(FIELDS[index].2),
@@ -15,7 +15,7 @@ pub(super) fn of(definition: &str, field: &str) -> FieldFacts {
 }
 
 /// Whether server-side apply takes the struct as one value.
-pub(super) fn is_atomic(definition: &str) -> bool {
+pub(crate) fn is_atomic(definition: &str) -> bool {
     let name = definition.strip_prefix(PREFIX).unwrap_or(definition);
     ATOMIC_STRUCTS.binary_search(&name).is_ok()
 }
