@@ -1,0 +1,29 @@
+//! Finds the object of the kernel programs, or leaves an empty stub in its place.
+//!
+//! The programs need a compiler of their own (`cargo xtask build-ebpf`), which plain `cargo check`
+//! must not. `ORLOP_BPF_OBJECT` names another object than the workspace's `target/ebpf/orlop.bpf.o`.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let workspace = manifest.ancestors().nth(2).ok_or("the crate is not two folders below the workspace")?;
+    println!("cargo::rerun-if-env-changed=ORLOP_BPF_OBJECT");
+    let source = match env::var_os("ORLOP_BPF_OBJECT") {
+        Some(path) => PathBuf::from(path),
+        None => workspace.join("target/ebpf/orlop.bpf.o"),
+    };
+    // Cargo reruns on every build while a named file is absent; its folder stands in for it then.
+    let watched = source.ancestors().find(|path| path.exists()).unwrap_or(Path::new("build.rs"));
+    println!("cargo::rerun-if-changed={}", watched.display());
+    let object = match fs::read(&source) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(format!("reading {}: {error}", source.display()).into()),
+    };
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("orlop.bpf.o"), object)?;
+    Ok(())
+}
