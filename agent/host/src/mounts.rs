@@ -197,6 +197,26 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
+/// For tests: runs `work` on a thread in a mount namespace of its own, private from the host's; or prints `SKIP` and
+/// answers none when the kernel refuses. Threads that `work` starts inherit the namespace.
+#[doc(hidden)]
+pub fn in_private_namespace_or_skip<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> Option<T> {
+    use nix::sched::{CloneFlags, unshare};
+    let entered = || -> io::Result<T> {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+        set_propagation(Path::new("/"), Propagation::Private, true)?;
+        Ok(work())
+    };
+    match std::thread::scope(|scope| scope.spawn(entered).join()) {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            crate::skip(what, &error.to_string());
+            None
+        }
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 #[cfg(test)]
 #[path = "mounts_tests.rs"]
 mod tests;

@@ -1,26 +1,5 @@
 use super::*;
 
-/// A thread of its own in a mount namespace of its own, private from the host's.
-pub(crate) fn in_private_mounts<T: Send>(what: &str, work: impl FnOnce() -> T + Send) -> Option<T> {
-    let inside = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS | nix::sched::CloneFlags::CLONE_NEWNS)?;
-                set_propagation(Path::new("/"), Propagation::Private, true)?;
-                Ok::<_, io::Error>(work())
-            })
-            .join()
-            .unwrap()
-    });
-    match inside {
-        Ok(value) => Some(value),
-        Err(error) => {
-            crate::skip(what, &error.to_string());
-            None
-        }
-    }
-}
-
 #[test]
 fn mountinfo_is_parsed_with_its_escapes() {
     let text = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue\n\
@@ -38,7 +17,7 @@ fn mountinfo_is_parsed_with_its_escapes() {
 fn a_tree_of_mounts_is_made_and_taken_down() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
-    in_private_mounts("mounts", || {
+    in_private_namespace_or_skip("mounts", || {
         let (a, b) = (root.join("a"), root.join("b"));
         std::fs::create_dir_all(&a).unwrap();
         std::fs::create_dir_all(&b).unwrap();

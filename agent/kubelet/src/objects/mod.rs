@@ -3,9 +3,22 @@
 //! A kubelet is `system:node:NAME` under the Node authorizer: it may read only single objects
 //! that a pod bound to it refers to, so everything here is asked for by name, never listed.
 
+mod cache;
+mod tokens;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Api;
+
+use cache::ObjectCache;
+use tokens::TokenCache;
+
+/// How long an answer serves before it is asked for again. Pods are synced every minute: each sync sees a fresh one.
+const TTL: Duration = Duration::from_secs(20);
+/// Objects kept at most, of each kind.
+const MAX_CACHED: usize = 2048;
 
 /// Why an object that a pod refers to could not be had.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,7 +42,7 @@ impl ObjectError {
 }
 
 /// What a service account token is asked for: the fields of `serviceAccountToken` projections.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenSpec {
     /// Intended audience; empty means the API server's own.
     pub audience: String,
@@ -40,31 +53,69 @@ pub struct TokenSpec {
 /// Reads the objects that pods refer to, with a bounded cache.
 pub struct ObjectManager {
     client: Option<kube::Client>,
+    config_maps: ObjectCache<ConfigMap>,
+    secrets: ObjectCache<Secret>,
+    tokens: TokenCache,
 }
 
 impl ObjectManager {
     /// `client` is none for a standalone kubelet.
     pub fn new(client: Option<kube::Client>) -> Self {
-        Self { client }
+        Self {
+            client,
+            config_maps: ObjectCache::new(TTL, MAX_CACHED),
+            secrets: ObjectCache::new(TTL, MAX_CACHED),
+            tokens: TokenCache::new(),
+        }
     }
 
     pub async fn get_config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, ObjectError> {
-        let _ = &self.client;
-        Err(ObjectError::NotFound { kind: "configmap", namespace: namespace.into(), name: name.into() })
+        let client = self.client("configmap", namespace, name)?;
+        self.config_maps
+            .get(namespace, name, async || {
+                let api: Api<ConfigMap> = Api::namespaced(client, namespace);
+                api.get(name).await.map_err(|error| api_error("configmap", namespace, name, &error))
+            })
+            .await
     }
 
     pub async fn get_secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, ObjectError> {
-        Err(ObjectError::NotFound { kind: "secret", namespace: namespace.into(), name: name.into() })
+        let client = self.client("secret", namespace, name)?;
+        self.secrets
+            .get(namespace, name, async || {
+                let api: Api<Secret> = Api::namespaced(client, namespace);
+                api.get(name).await.map_err(|error| api_error("secret", namespace, name, &error))
+            })
+            .await
     }
 
-    /// A token of the pod's service account, bound to the pod; renewed at 80 % of its life.
+    /// A token of the pod's service account, bound to the pod; renewed at 80 % of its life or after a day.
     pub async fn service_account_token(&self, pod: &Pod, spec: &TokenSpec) -> Result<String, ObjectError> {
-        let _ = (pod, spec);
-        Err(ObjectError::NotFound { kind: "serviceaccount", namespace: String::new(), name: String::new() })
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
+        let client = self.client("serviceaccount", namespace, account)?;
+        self.tokens.get(&client, pod, namespace, account, spec).await
     }
 
-    /// Drops what is cached for this pod only (its tokens, its references).
+    /// Drops what is cached for this pod only: its tokens.
     pub fn forget_pod(&self, uid: &str) {
-        let _ = uid;
+        self.tokens.forget_pod(uid);
+    }
+
+    fn client(&self, kind: &'static str, namespace: &str, name: &str) -> Result<kube::Client, ObjectError> {
+        self.client.clone().ok_or_else(|| ObjectError::Standalone {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    }
+}
+
+fn api_error(kind: &'static str, namespace: &str, name: &str, error: &kube::Error) -> ObjectError {
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    match error {
+        kube::Error::Api(status) if status.code == 404 => ObjectError::NotFound { kind, namespace, name },
+        kube::Error::Api(status) => ObjectError::Api { kind, namespace, name, message: status.message.clone() },
+        other => ObjectError::Api { kind, namespace, name, message: other.to_string() },
     }
 }
