@@ -175,7 +175,7 @@ pub(crate) fn field(text: &str, name: &str) -> Option<String> {
 }
 
 /// The mirror that this machine itself is set up to use.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     if let Ok(dir) = fs::read_dir("/etc/apt/sources.list.d") {
         files.extend(dir.filter_map(Result::ok).map(|e| e.path()));

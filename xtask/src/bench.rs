@@ -1,7 +1,11 @@
 //! `cargo xtask bench`: figures, not verdicts.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::ValueEnum;
+
+use crate::{build, cache, images, setup, step};
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Name {
@@ -16,5 +20,16 @@ pub(crate) fn run(name: Name) -> Result<()> {
 }
 
 fn skeleton() -> Result<()> {
-    Ok(())
+    setup::for_run()?;
+    setup::for_test()?;
+    let full = build::orlop(build::Profile::new(true, false))?;
+    let node_only = build::orlop(build::Profile::new(true, true))?;
+    images::build()?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["run", "--quiet", "--locked", "--package", "orlop-tests", "--bin", "bench"])
+        .current_dir(cache::root())
+        .env("ORLOP_BENCH_NODE_ONLY", node_only);
+    setup::test_environment(&mut command, &full)?;
+    step::run_shown("the skeleton's figures", &mut command)
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask setup`: what a bare Debian 12 machine with Rust still lacks.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -96,4 +97,14 @@ pub(crate) fn kubectl(version: Kubectl) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&dir);
     fs::rename(&partial, &dir).with_context(|| format!("moving kubectl to {}", dir.display()))?;
     Ok(program)
+}
+
+/// Tells the scenarios (and benchmarks) where the parts are.
+pub(crate) fn test_environment(command: &mut Command, orlop: &Path) -> Result<()> {
+    command
+        .env("ORLOP_TEST_BIN", orlop)
+        .env("ORLOP_TEST_IMAGES", cache::target().join("images"))
+        .env("ORLOP_TEST_KUBECTL_1_32", kubectl(Kubectl::V1_32)?)
+        .env("ORLOP_TEST_KUBECTL_1_36", kubectl(Kubectl::V1_36)?);
+    Ok(())
 }

@@ -79,10 +79,7 @@ fn scenario(filter: Option<&str>) -> Result<()> {
         .args(["test", "--locked", "--package", "orlop-tests"])
         .args(filter)
         .args(["--", "--test-threads=1", "--nocapture"])
-        .current_dir(cache::root())
-        .env("ORLOP_TEST_BIN", &orlop)
-        .env("ORLOP_TEST_IMAGES", cache::target().join("images"))
-        .env("ORLOP_TEST_KUBECTL_1_32", setup::kubectl(setup::Kubectl::V1_32)?)
-        .env("ORLOP_TEST_KUBECTL_1_36", setup::kubectl(setup::Kubectl::V1_36)?);
+        .current_dir(cache::root());
+    setup::test_environment(&mut command, &orlop)?;
     step::run_shown("scenarios on real parts", &mut command)
 }
