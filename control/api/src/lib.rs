@@ -1,6 +1,7 @@
 //! Kubernetes API conventions without I/O: what resources exist, how their objects are defaulted,
 //! validated, patched, selected and printed. Everything works on `serde_json::Value` objects.
 
+pub mod apply;
 pub mod discovery;
 pub mod field;
 pub mod meta;
