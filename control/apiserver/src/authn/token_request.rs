@@ -4,6 +4,7 @@ use orlop_api::field::FieldError;
 use orlop_api::status::Status;
 use serde_json::{Map, Value, json};
 
+use super::UserInfo;
 use super::tokens::{Claims, EXTENDED_EXPIRATION_S, KubernetesClaims, ObjectRef, TokenIssuer, WARN_ONLY_EXPIRATION_S};
 use crate::admission::fields::{name, str_at, strings_at, uid};
 use crate::reader::ObjectReader;
@@ -18,6 +19,7 @@ const MAX_EXPIRATION_S: i64 = 1 << 32;
 pub fn token_request(
     issuer: &TokenIssuer,
     reader: &dyn ObjectReader,
+    user: &UserInfo,
     namespace: &str,
     service_account: &str,
     body: &Value,
@@ -59,6 +61,7 @@ pub fn token_request(
         ..Claims::default()
     };
     let token = issuer.sign(&claims).map_err(|e| Status::internal(format!("failed to generate token: {e}")))?;
+    tracing::debug!(user = %user.name, namespace, service_account, jti = %claims.jti, "service account token issued");
     let mut spec = Map::new();
     spec.insert("audiences".into(), json!(audiences));
     spec.insert("expirationSeconds".into(), json!(expiration_s));

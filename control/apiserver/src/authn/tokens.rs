@@ -56,8 +56,6 @@ pub struct TokenIssuerConfig {
     pub signing_key_pem: String,
     /// PEM of further public keys (EC P-256 or RSA) that verify only (rotation).
     pub verification_keys_pem: Vec<String>,
-    /// `--service-account-jwks-uri`; `<issuer>/openid/v1/jwks` where empty.
-    pub jwks_uri: String,
     pub clock: Clock,
 }
 
@@ -141,9 +139,6 @@ impl TokenIssuer {
         if config.api_audiences.is_empty() {
             config.api_audiences = vec![config.issuer.clone()];
         }
-        if config.jwks_uri.is_empty() {
-            config.jwks_uri = format!("{}/openid/v1/jwks", config.issuer.trim_end_matches('/'));
-        }
         let signing = signing_key(&config.signing_key_pem)?;
         let others = config
             .verification_keys_pem
@@ -178,7 +173,7 @@ impl TokenIssuer {
         algorithms.dedup();
         json!({
             "issuer": self.config.issuer,
-            "jwks_uri": self.config.jwks_uri,
+            "jwks_uri": format!("{}/openid/v1/jwks", self.config.issuer.trim_end_matches('/')),
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": algorithms,

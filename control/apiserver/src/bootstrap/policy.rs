@@ -222,6 +222,8 @@ pub(super) const CLUSTER_ROLES: &[RoleRow] = &[
 ];
 
 pub(super) const CLUSTER_ROLE_BINDINGS: &[BindingRow] = &[
+    // The API server towards kubelets (kubeadm gives that certificate an administrator's group instead).
+    ("orlop:apiserver-kubelet-client", "system:kubelet-api-admin", "User", "kube-apiserver-kubelet-client"),
     ("cluster-admin", "cluster-admin", "Group", "system:masters"),
     ("system:basic-user", "system:basic-user", "Group", "system:authenticated"),
     ("system:discovery", "system:discovery", "Group", "system:authenticated"),

@@ -1,0 +1,213 @@
+//! What one kind's objects go through that others don't: which fields a write may touch, what is
+//! set for it, when it is gone. Generic first; a kind appears by name only where upstream differs.
+
+pub(crate) mod deletion;
+pub(crate) mod event_leases;
+mod pods;
+mod status;
+
+use orlop_api::field::FieldError;
+use orlop_api::registry::ResourceInfo;
+use serde_json::{Value, json};
+
+use crate::{meta, scheme};
+
+/// Kinds that PUT creates where they are missing (upstream `AllowCreateOnUpdate`).
+const CREATES_ON_UPDATE: &[(&str, &str)] = &[
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("", "services"),
+    ("coordination.k8s.io", "leases"),
+    ("events.k8s.io", "events"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+];
+
+/// Kinds whose PUT must name a `resourceVersion` (upstream `AllowUnconditionalUpdate` false).
+const REQUIRES_VERSION: &[(&str, &str)] = &[
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+    ("coordination.k8s.io", "leases"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("policy", "poddisruptionbudgets"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "volumeattachments"),
+];
+
+pub(crate) fn creates_on_update(row: &ResourceInfo) -> bool {
+    CREATES_ON_UPDATE.contains(&(row.group, row.plural))
+}
+
+pub(crate) fn requires_version(row: &ResourceInfo) -> bool {
+    REQUIRES_VERSION.contains(&(row.group, row.plural))
+}
+
+pub(crate) fn is_service(row: &ResourceInfo) -> bool {
+    row.group.is_empty() && row.plural == "services"
+}
+
+pub(crate) fn is_pod(row: &ResourceInfo) -> bool {
+    row.group.is_empty() && row.plural == "pods"
+}
+
+fn is_namespace(row: &ResourceInfo) -> bool {
+    row.group.is_empty() && row.plural == "namespaces"
+}
+
+/// What every new object gets and may not bring.
+pub(crate) fn prepare_create(row: &ResourceInfo, object: &mut Value, now: jiff::Timestamp) {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "managedFields"] {
+        meta::remove(object, field);
+    }
+    meta::set(object, "uid", uuid::Uuid::new_v4().to_string());
+    meta::set(object, "creationTimestamp", meta::time(now));
+    if row.generation {
+        meta::set(object, "generation", 1);
+    }
+    status::on_create(row, object);
+    if is_namespace(row) {
+        let finalizers = meta::child_mut(object, "spec").entry("finalizers").or_insert_with(|| json!([]));
+        if let Some(list) = finalizers.as_array_mut()
+            && !list.iter().any(|f| f == "kubernetes")
+        {
+            list.push(json!("kubernetes"));
+        }
+        // What an admission plugin or controller would add: selectors by name work at once.
+        let name = meta::name(object).to_owned();
+        let labels = meta::metadata_mut(object).entry("labels").or_insert_with(|| json!({}));
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert("kubernetes.io/metadata.name".into(), json!(name));
+        }
+    }
+}
+
+/// After mutating admission: what is derived from the final spec.
+pub(crate) fn after_mutation(row: &ResourceInfo, object: &mut Value) {
+    if is_pod(row) {
+        pods::set_qos_class(object);
+    }
+}
+
+/// Which parts of `new` count in a write to `subresource` (empty: the object itself).
+pub(crate) fn prepare_update(row: &ResourceInfo, subresource: &str, new: &mut Value, old: &Value) {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "name",
+        "namespace",
+        "generateName",
+    ] {
+        meta::carry(new, old, field);
+    }
+    for field in ["selfLink", "resourceVersion"] {
+        meta::remove(new, field);
+    }
+    match subresource {
+        "" => {
+            status::on_update(row, new, old);
+            if is_namespace(row) {
+                let spec = meta::child_mut(new, "spec");
+                match old.pointer("/spec/finalizers") {
+                    Some(finalizers) => spec.insert("finalizers".into(), finalizers.clone()),
+                    None => spec.shift_remove("finalizers"),
+                };
+                let name = meta::name(new).to_owned();
+                let labels = meta::metadata_mut(new).entry("labels").or_insert_with(|| json!({}));
+                if let Some(labels) = labels.as_object_mut() {
+                    labels.insert("kubernetes.io/metadata.name".into(), json!(name));
+                }
+            }
+        }
+        "status" | "approval" => status::on_status_update(row, subresource, new, old),
+        "finalize" => {
+            // Only the finalizers of the spec.
+            let finalizers = new.pointer("/spec/finalizers").cloned();
+            let mut out = old.clone();
+            let spec = meta::child_mut(&mut out, "spec");
+            match finalizers {
+                Some(finalizers) => spec.insert("finalizers".into(), finalizers),
+                None => spec.shift_remove("finalizers"),
+            };
+            meta::remove(&mut out, "resourceVersion");
+            *new = out;
+        }
+        "ephemeralcontainers" => pods::only_ephemeral_containers(new, old),
+        "resize" => pods::only_resize(new, old),
+        _ => {}
+    }
+}
+
+/// A changed spec is a new generation.
+pub(crate) fn bump_generation(row: &ResourceInfo, subresource: &str, new: &mut Value, old: &Value) {
+    if !row.generation || matches!(subresource, "status" | "approval") {
+        return;
+    }
+    if without_meta_and_status(new) != without_meta_and_status(old) {
+        meta::set(new, "generation", meta::generation(old) + 1);
+    }
+}
+
+fn without_meta_and_status(object: &Value) -> Vec<(&String, &Value)> {
+    let mut fields: Vec<_> = object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(k, v)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind") && !v.is_null())
+        .collect();
+    fields.sort_by_key(|(k, _)| k.as_str());
+    fields
+}
+
+pub(crate) fn validate_update(row: &ResourceInfo, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut problems: Vec<FieldError> = finalizers_while_deleting(new, old).into_iter().collect();
+    match subresource {
+        "" => problems.extend(scheme::validate_update(row, new, old)),
+        "ephemeralcontainers" => problems.extend(pods::validate_ephemeral_containers(new, old)),
+        _ => {}
+    }
+    problems
+}
+
+/// No new finalizers on an object that is on its way out.
+fn finalizers_while_deleting(new: &Value, old: &Value) -> Option<FieldError> {
+    if !meta::is_deleting(old) {
+        return None;
+    }
+    let before = meta::finalizers(old);
+    let added: Vec<&str> = meta::finalizers(new).into_iter().filter(|f| !before.contains(f)).collect();
+    if added.is_empty() {
+        return None;
+    }
+    Some(FieldError::forbidden(
+        "metadata.finalizers",
+        format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")
+        ),
+    ))
+}
+
+/// Whether this write was the last thing that held a deleted object.
+pub(crate) fn gone_after_update(row: &ResourceInfo, new: &Value) -> bool {
+    if !meta::is_deleting(new) || !meta::finalizers(new).is_empty() {
+        return false;
+    }
+    if is_namespace(row) {
+        return !new
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|finalizers| !finalizers.is_empty());
+    }
+    meta::grace_period_s(new).unwrap_or(0) == 0
+}
+
+#[cfg(test)]
+mod tests;
