@@ -1,0 +1,114 @@
+//! What controllers read off a Pod: active, ready, available; and the order in which replicas go.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use kube::ResourceExt;
+
+/// Lower goes first when replicas must go (`controller.kubernetes.io/pod-deletion-cost`).
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+pub(crate) fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+pub(crate) fn is_terminated(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither finished nor going away.
+pub(crate) fn is_active(pod: &Pod) -> bool {
+    !is_terminated(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+pub(crate) fn node_name(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    condition(pod, "Ready").filter(|c| c.status == "True")
+}
+
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some()
+}
+
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    ready_condition(pod)?.last_transition_time.as_ref().map(|t| t.0)
+}
+
+/// Ready for at least `min_ready_s` seconds.
+pub(crate) fn is_available(pod: &Pod, min_ready_s: i32, now: Timestamp) -> bool {
+    if !is_ready(pod) {
+        return false;
+    }
+    min_ready_s == 0
+        || ready_since(pod)
+            .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_s))
+}
+
+/// Seconds until a ready Pod becomes available; `None` where it is already, or is not ready.
+pub(crate) fn available_in_s(pod: &Pod, min_ready_s: i32, now: Timestamp) -> Option<u64> {
+    let since = ready_since(pod)?;
+    let left = i64::from(min_ready_s) - now.duration_since(since).as_secs();
+    u64::try_from(left).ok().filter(|left| *left > 0)
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    statuses.into_iter().flatten().map(|c| c.restart_count).max().unwrap_or(0)
+}
+
+/// The deletion cost that the Pod's annotation gives; 0 where it gives none that is a number.
+fn deletion_cost(pod: &Pod) -> i32 {
+    pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()).unwrap_or(0)
+}
+
+/// Ages are compared by their magnitude, so that which of several young Pods goes is left to chance
+/// (their uid), not always to the youngest (upstream's `LogarithmicScaleDown`).
+fn age_magnitude(since: Timestamp, now: Timestamp) -> i64 {
+    let age_ns = now.duration_since(since).as_nanos();
+    i64::from(age_ns.max(0).checked_ilog2().unwrap_or(0))
+}
+
+fn later_first(a: Option<Timestamp>, b: Option<Timestamp>, now: Timestamp, tie: Ordering) -> Ordering {
+    match (a, b) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Less,
+        (Some(_), None) => Ordering::Greater,
+        (Some(a), Some(b)) if a == b => Ordering::Equal,
+        (Some(a), Some(b)) => age_magnitude(a, now).cmp(&age_magnitude(b, now)).then(tie),
+    }
+}
+
+/// Which of two replicas goes first (`Less`). `rank`: how many replicas share its node.
+pub(crate) fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp) -> Ordering {
+    let ((a, rank_a), (b, rank_b)) = (a, b);
+    let phase_order = |pod: &Pod| match phase(pod) {
+        "Pending" => 0,
+        "Running" => 2,
+        _ => 1,
+    };
+    let uid_order = a.uid().cmp(&b.uid());
+    let created = |pod: &Pod| pod.creation_timestamp().map(|t| t.0);
+    node_name(a)
+        .is_empty()
+        .cmp(&node_name(b).is_empty())
+        .reverse()
+        .then_with(|| phase_order(a).cmp(&phase_order(b)))
+        .then_with(|| is_ready(a).cmp(&is_ready(b)))
+        .then_with(|| deletion_cost(a).cmp(&deletion_cost(b)))
+        .then_with(|| rank_b.cmp(&rank_a))
+        .then_with(|| match (is_ready(a), is_ready(b)) {
+            (true, true) => later_first(ready_since(a), ready_since(b), now, uid_order),
+            _ => Ordering::Equal,
+        })
+        .then_with(|| restarts(b).cmp(&restarts(a)))
+        .then_with(|| later_first(created(a), created(b), now, uid_order))
+        .then(uid_order)
+}
