@@ -2,18 +2,18 @@
 //! validated, patched, selected and printed. Everything works on `serde_json::Value` objects.
 
 pub mod apply;
+pub mod defaults;
 pub mod discovery;
 pub mod field;
 pub mod meta;
 pub mod openapi;
 pub mod patch;
+pub mod quantity;
 pub mod registry;
+pub mod resources;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod strict;
-pub mod defaults;
-pub mod quantity;
-pub mod resources;
-pub mod selector;
 pub mod table;
 pub mod validation;

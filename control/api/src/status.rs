@@ -44,7 +44,8 @@ pub struct Status {
     pub code: u16,
     pub reason: String,
     pub message: String,
-    pub details: Option<StatusDetails>,
+    /// Boxed: `Status` is the error of nearly every function, and most have none.
+    pub details: Option<Box<StatusDetails>>,
 }
 
 /// A resource with its group, as messages print it: `pods`, `deployments.apps`.
@@ -94,7 +95,7 @@ impl Status {
             kind: resource.resource.to_owned(),
             ..StatusDetails::default()
         };
-        Self { code, reason: reason.to_owned(), message, details: Some(details) }
+        Self { code, reason: reason.to_owned(), message, details: Some(Box::new(details)) }
     }
 
     /// 404 `pods "x" not found`
@@ -107,7 +108,7 @@ impl Status {
     pub fn path_not_found() -> Self {
         let details = StatusDetails::default();
         Self {
-            details: Some(details),
+            details: Some(Box::new(details)),
             ..Self::new(404, "NotFound", "the server could not find the requested resource")
         }
     }
@@ -147,7 +148,7 @@ impl Status {
     /// 409 of server-side apply; one cause (`FieldManagerConflict`) per field.
     pub fn apply_conflict(causes: Vec<StatusCause>, message: impl Into<String>) -> Self {
         let details = StatusDetails { causes, ..StatusDetails::default() };
-        Self { details: Some(details), ..Self::new(409, "Conflict", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(409, "Conflict", message) }
     }
 
     /// 422 `Deployment.apps "x" is invalid: [spec.a: Required value, …]`
@@ -206,7 +207,7 @@ impl Status {
     pub fn method_not_allowed() -> Self {
         let details = StatusDetails::default();
         Self {
-            details: Some(details),
+            details: Some(Box::new(details)),
             ..Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         }
     }
@@ -273,7 +274,7 @@ impl Status {
         let message = format!("Internal error occurred: {why}");
         let cause = StatusCause { message: why, ..StatusCause::default() };
         let details = StatusDetails { causes: vec![cause], ..StatusDetails::default() };
-        Self { details: Some(details), ..Self::new(500, "InternalError", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(500, "InternalError", message) }
     }
 
     /// 503 with the message as it is.

@@ -11,7 +11,7 @@ pub(crate) fn too_large_resource_version(wanted: i64, current: i64) -> Status {
         code: 504,
         reason: "Timeout".into(),
         message: format!("Timeout: Too large resource version: {wanted}, current: {current}"),
-        details: Some(StatusDetails {
+        details: Some(Box::new(StatusDetails {
             causes: vec![StatusCause {
                 reason: "ResourceVersionTooLarge".into(),
                 message: "Too large resource version".into(),
@@ -19,7 +19,7 @@ pub(crate) fn too_large_resource_version(wanted: i64, current: i64) -> Status {
             }],
             retry_after_seconds: Some(1),
             ..StatusDetails::default()
-        }),
+        })),
     }
 }
 

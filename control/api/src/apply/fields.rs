@@ -90,9 +90,9 @@ impl FieldSet {
         self.children.get(element)
     }
 
-    pub(super) fn insert(&mut self, element: Element, set: FieldSet) {
+    pub(super) fn insert(&mut self, element: Element, set: &FieldSet) {
         if !set.is_empty() {
-            self.children.entry(element).or_default().unite(&set);
+            self.children.entry(element).or_default().unite(set);
         }
     }
 

@@ -107,7 +107,7 @@ pub(super) fn owned(value: &Value, view: View<'_>, containers: bool) -> FieldSet
                 let mut below = owned(value, view.field(name), containers);
                 let empty = value.as_object().is_some_and(Map::is_empty);
                 below.member |= empty || value.is_null() || matches!(view, View::Map(_));
-                set.insert(Element::Field(name.clone()), below);
+                set.insert(Element::Field(name.clone()), &below);
             }
         }
         Some(Parts::Items(items)) => {
@@ -115,7 +115,7 @@ pub(super) fn owned(value: &Value, view: View<'_>, containers: bool) -> FieldSet
             for (element, item) in items {
                 let mut below = owned(item, view.item(), containers);
                 below.member = true;
-                set.insert(element, below);
+                set.insert(element, &below);
             }
         }
     }
@@ -129,12 +129,12 @@ fn everything(value: &Value, view: View<'_>) -> FieldSet {
         None => {}
         Some(Parts::Fields(map)) => {
             for (name, value) in map {
-                set.insert(Element::Field(name.clone()), everything(value, view.field(name)));
+                set.insert(Element::Field(name.clone()), &everything(value, view.field(name)));
             }
         }
         Some(Parts::Items(items)) => {
             for (element, item) in items {
-                set.insert(element, everything(item, view.item()));
+                set.insert(element, &everything(item, view.item()));
             }
         }
     }
@@ -153,18 +153,18 @@ pub(super) fn compared(old: &Value, new: &Value, view: View<'_>) -> (FieldSet, F
                 match old.get(name) {
                     Some(before) => {
                         let (c, r) = compared(before, value, below);
-                        changed.insert(element.clone(), c);
-                        removed.insert(element, r);
+                        changed.insert(element.clone(), &c);
+                        removed.insert(element, &r);
                     }
                     None => {
                         let mut set = owned(value, below, true);
                         set.member |= matches!(view, View::Map(_)) || value.as_object().is_some_and(Map::is_empty);
-                        changed.insert(element, set);
+                        changed.insert(element, &set);
                     }
                 }
             }
             for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
-                removed.insert(Element::Field(name.clone()), everything(value, view.field(name)));
+                removed.insert(Element::Field(name.clone()), &everything(value, view.field(name)));
             }
         }
         (Some(Parts::Items(old)), Some(Parts::Items(new))) => {
@@ -174,19 +174,19 @@ pub(super) fn compared(old: &Value, new: &Value, view: View<'_>) -> (FieldSet, F
                 match before.get(&format!("{element:?}")) {
                     Some(was) => {
                         let (c, r) = compared(was, item, view.item());
-                        changed.insert(element.clone(), c);
-                        removed.insert(element, r);
+                        changed.insert(element.clone(), &c);
+                        removed.insert(element, &r);
                     }
                     None => {
                         let mut set = owned(item, view.item(), true);
                         set.member = true;
-                        changed.insert(element, set);
+                        changed.insert(element, &set);
                     }
                 }
             }
             for (element, item) in old {
                 if !after.contains(&format!("{element:?}")) {
-                    removed.insert(element, everything(item, view.item()));
+                    removed.insert(element, &everything(item, view.item()));
                 }
             }
         }
@@ -306,7 +306,7 @@ pub(super) fn conflicts(
         let null = Value::Null;
         let mut found = FieldSet::default();
         conflicts(before.unwrap_or(&null), after.unwrap_or(&null), config, theirs, below, &mut found);
-        out.insert(element.clone(), found);
+        out.insert(element.clone(), &found);
     }
 }
 
@@ -327,7 +327,7 @@ pub(super) fn repeated_item(value: &Value, view: View<'_>, path: &str) -> Option
                     return Some(format!("{path}: element has none of the key fields of its associative list"));
                 };
                 let mut one = FieldSet::default();
-                one.insert(element, FieldSet::leaf());
+                one.insert(element, &FieldSet::leaf());
                 let text = one.paths().concat();
                 if let Some(why) = repeated_item(item, view.item(), &format!("{path}{text}")) {
                     return Some(why);

@@ -44,11 +44,9 @@ pub(super) fn of(dialect: Dialect, group: &str, version: &str, rows: &[&Resource
     }
     if !group.is_empty() {
         // Delete options may come in the group's own version.
-        for (name, kind) in [(DELETE_OPTIONS, "DeleteOptions")] {
-            let known = out.get_mut(name).and_then(|d| d.get_mut("x-kubernetes-group-version-kind"));
-            if let Some(Value::Array(known)) = known {
-                known.push(gvk(group, version, kind));
-            }
+        let known = out.get_mut(DELETE_OPTIONS).and_then(|d| d.get_mut("x-kubernetes-group-version-kind"));
+        if let Some(Value::Array(known)) = known {
+            known.push(gvk(group, version, "DeleteOptions"));
         }
     }
     out.insert(
