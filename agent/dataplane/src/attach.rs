@@ -53,8 +53,16 @@ const CLSACT_HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Every program that must be in the object.
 pub(crate) const PROGRAMS: [&str; 10] = [
-    "orlop_recvmsg4", "orlop_recvmsg6", "orlop_peername4", "orlop_peername6", "orlop_connect4", "orlop_connect6",
-    "orlop_sendmsg4", "orlop_sendmsg6", INGRESS, EGRESS,
+    "orlop_recvmsg4",
+    "orlop_recvmsg6",
+    "orlop_peername4",
+    "orlop_peername6",
+    "orlop_connect4",
+    "orlop_connect6",
+    "orlop_sendmsg4",
+    "orlop_sendmsg6",
+    INGRESS,
+    EGRESS,
 ];
 
 /// Whether a hook had to be touched.
@@ -127,7 +135,8 @@ impl Attachments {
             } else {
                 self.ensure_filter(program, name, direction)
             };
-            let attached = attached.map_err(|source| DataplaneError::Attach { program, target: name.to_owned(), source })?;
+            let attached =
+                attached.map_err(|source| DataplaneError::Attach { program, target: name.to_owned(), source })?;
             created += usize::from(attached == Attached::Created);
         }
         Ok(created)
@@ -139,7 +148,9 @@ impl Attachments {
             // Either may be missing: the interface may be gone, and with it all that hung on it.
             if has_tcx() {
                 drop(std::fs::remove_file(pins.link(&tcx_pin(index, attach_type))));
-            } else if let Ok(link) = SchedClassifierLink::attached(name, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None) {
+            } else if let Ok(link) =
+                SchedClassifierLink::attached(name, direction, CLSACT_PRIORITY, CLSACT_HANDLE, None)
+            {
                 // Dropping an owned filter link takes the filter away.
                 drop(link);
             }
@@ -174,7 +185,12 @@ impl Attachments {
         Ok(Attached::Created)
     }
 
-    fn ensure_filter(&mut self, program: &'static str, interface: &str, direction: TcAttachType) -> io::Result<Attached> {
+    fn ensure_filter(
+        &mut self,
+        program: &'static str,
+        interface: &str,
+        direction: TcAttachType,
+    ) -> io::Result<Attached> {
         // Present already is fine, whoever added it.
         drop(tc::qdisc_add_clsact(interface));
         let classifier: &mut SchedClassifier = self

@@ -21,9 +21,7 @@ use orlop_abi::maps::{
 use orlop_abi::packet::UDP;
 use orlop_proxy::backend::{Backend, Feature, Support, SyncError};
 use orlop_proxy::plan::Plan;
-use orlop_proxy::state::{
-    Destination, Endpoint, Frontend, FrontendKind, ProxyState, Rule, ServicePortName, WhenEmpty,
-};
+use orlop_proxy::state::{Destination, Endpoint, Frontend, FrontendKind, ProxyState, Rule, ServicePortName, WhenEmpty};
 use tokio::task::JoinHandle;
 
 use crate::attach::{Attachments, interface_of_pin};
@@ -76,10 +74,12 @@ impl Ids {
         }
         // After a restart names are unknown: the number in the kernel is this service's, unless a named one has it.
         let adopted = found.filter(|id| self.uses.get(id).is_some_and(|(_, owner)| owner.is_none()));
-        let id = adopted.unwrap_or_else(|| loop {
-            self.last = self.last.wrapping_add(1);
-            if self.last != 0 && !self.uses.contains_key(&self.last) {
-                break self.last;
+        let id = adopted.unwrap_or_else(|| {
+            loop {
+                self.last = self.last.wrapping_add(1);
+                if self.last != 0 && !self.uses.contains_key(&self.last) {
+                    break self.last;
+                }
             }
         });
         self.by_name.insert(name.clone(), id);
@@ -197,10 +197,8 @@ impl EbpfBackend {
         for name in &wanted {
             let Some(link) = links.get(name) else { continue };
             let pods = self.config.pod_interfaces.contains(name);
-            let interface = Interface {
-                link_header_len: link.header_len,
-                flags: if pods { INTERFACE_PODS } else { 0 },
-            };
+            let interface =
+                Interface { link_header_len: link.header_len, flags: if pods { INTERFACE_PODS } else { 0 } };
             self.tables.interfaces.set(link.index, interface).map_err(|error| DataplaneError::Kernel {
                 operation: "noting an interface",
                 source: io::Error::other(format!("{error:?}")),
@@ -239,7 +237,12 @@ impl EbpfBackend {
         self.ensure_interfaces().map(drop)
     }
 
-    fn set_frontend(&mut self, frontend: &Frontend, rule: &Rule, removed: &mut flows::Removed) -> Result<(), WriteError> {
+    fn set_frontend(
+        &mut self,
+        frontend: &Frontend,
+        rule: &Rule,
+        removed: &mut flows::Removed,
+    ) -> Result<(), WriteError> {
         let key = convert::service_key(frontend);
         let old = self.services.get(&key).copied();
         let id = self.ids.number(&rule.service, old.map(|old| old.id));
@@ -487,8 +490,7 @@ impl EbpfBackend {
 
     /// Removes sets that nothing leads to, but for those whose wait is still on.
     fn erase_orphans(&mut self, sets: &HashMap<u32, BTreeMap<u32, RawEndpoint>>) -> Result<(), SyncError> {
-        let waiting: HashSet<u32> =
-            self.retired.iter().flat_map(|(sets, _)| sets.iter().map(|(id, _)| *id)).collect();
+        let waiting: HashSet<u32> = self.retired.iter().flat_map(|(sets, _)| sets.iter().map(|(id, _)| *id)).collect();
         for (&id, slots) in sets {
             if waiting.contains(&id) {
                 self.groups.reserve(id);
@@ -537,7 +539,9 @@ impl Backend for EbpfBackend {
     fn supports(&self, feature: Feature) -> Support {
         match feature {
             Feature::Sctp => Support::No("the eBPF programs translate TCP and UDP only".into()),
-            Feature::Ipv6 | Feature::SessionAffinity | Feature::SourceRanges | Feature::LocalhostNodePorts => Support::Yes,
+            Feature::Ipv6 | Feature::SessionAffinity | Feature::SourceRanges | Feature::LocalhostNodePorts => {
+                Support::Yes
+            }
         }
     }
 

@@ -56,11 +56,7 @@ pub(crate) fn raw_endpoint(endpoint: &Endpoint) -> RawEndpoint {
 }
 
 pub(crate) fn endpoint(raw: &RawEndpoint) -> Endpoint {
-    Endpoint {
-        ip: raw.addr.into(),
-        port: u16::from_be(raw.port_be),
-        local: raw.flags & ENDPOINT_LOCAL != 0,
-    }
+    Endpoint { ip: raw.addr.into(), port: u16::from_be(raw.port_be), local: raw.flags & ENDPOINT_LOCAL != 0 }
 }
 
 pub(crate) fn destination(endpoints: Arc<[Endpoint]>, drop: bool) -> Destination {

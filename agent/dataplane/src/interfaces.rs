@@ -77,14 +77,18 @@ fn parse_v6_routes(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The interfaces for the tc programs.
-pub(crate) fn choose(links: &Links, wanted: &Interfaces, node_ips: &[IpAddr], routed: &BTreeSet<String>) -> BTreeSet<String> {
+pub(crate) fn choose(
+    links: &Links,
+    wanted: &Interfaces,
+    node_ips: &[IpAddr],
+    routed: &BTreeSet<String>,
+) -> BTreeSet<String> {
     links
         .iter()
         .filter(|(name, link)| match wanted {
             Interfaces::List(names) => names.contains(name),
             Interfaces::Auto => {
-                !link.loopback
-                    && (routed.contains(*name) || node_ips.iter().any(|ip| link.addresses.contains(ip)))
+                !link.loopback && (routed.contains(*name) || node_ips.iter().any(|ip| link.addresses.contains(ip)))
             }
         })
         .map(|(name, _)| name.clone())

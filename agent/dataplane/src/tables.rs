@@ -179,9 +179,7 @@ impl Tables {
     }
 
     pub(crate) fn set_config(&mut self, config: Config) -> Result<(), SyncError> {
-        self.config
-            .set(0, Raw(config), 0)
-            .map_err(|error| sync_error(names::CONFIG, "writing an entry", error))
+        self.config.set(0, Raw(config), 0).map_err(|error| sync_error(names::CONFIG, "writing an entry", error))
     }
 }
 

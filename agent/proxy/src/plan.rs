@@ -31,7 +31,8 @@ impl Plan {
 
 /// Compares everything: at start, after a failure, and in the audit.
 pub fn plan(desired: &ProxyState, installed: &ProxyState) -> Plan {
-    let touched = desired.frontends.keys().chain(installed.frontends.keys().filter(|f| !desired.frontends.contains_key(f)));
+    let touched =
+        desired.frontends.keys().chain(installed.frontends.keys().filter(|f| !desired.frontends.contains_key(f)));
     plan_for(touched, desired, installed)
 }
 

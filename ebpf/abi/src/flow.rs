@@ -118,11 +118,8 @@ fn open<T: Tables>(
         return Verdict::Drop;
     }
     let hash = flow_hash(flow);
-    let chosen = if group.count == 0 {
-        None
-    } else {
-        service::select(tables, found, group, &flow.src, CLIENT_ADDRESS, hash)
-    };
+    let chosen =
+        if group.count == 0 { None } else { service::select(tables, found, group, &flow.src, CLIENT_ADDRESS, hash) };
     let Some(endpoint) = chosen else {
         tables.count(Counter::FlowRefused);
         return if found.flags & drop_flag != 0 { Verdict::Drop } else { Verdict::Refuse };

@@ -250,9 +250,22 @@ pub struct SourceKey {
 }
 
 plain!(
-    Addr = 16, ServiceKey = 20, Group = 8, Service = 32, SlotKey = 8, Endpoint = 20, MemberKey = 24,
-    AffinityKey = 24, Affinity = 32, SocketKey = 32, SocketValue = 24, FlowKey = 40, FlowValue = 32,
-    Config = 48, Interface = 8, SourceKey = 20,
+    Addr = 16,
+    ServiceKey = 20,
+    Group = 8,
+    Service = 32,
+    SlotKey = 8,
+    Endpoint = 20,
+    MemberKey = 24,
+    AffinityKey = 24,
+    Affinity = 32,
+    SocketKey = 32,
+    SocketValue = 24,
+    FlowKey = 40,
+    FlowValue = 32,
+    Config = 48,
+    Interface = 8,
+    SourceKey = 20,
 );
 // SAFETY: integers.
 unsafe impl Plain for u32 {}
@@ -285,6 +298,12 @@ pub enum Counter {
 pub const COUNTERS: u32 = 8;
 /// Their names, by index.
 pub const COUNTER_NAMES: [&str; 8] = [
-    "socket_translated", "socket_refused", "flow_created", "flow_refused", "snat_exhausted", "map_full",
-    "slot_missing", "rewrite_failed",
+    "socket_translated",
+    "socket_refused",
+    "flow_created",
+    "flow_refused",
+    "snat_exhausted",
+    "map_full",
+    "slot_missing",
+    "rewrite_failed",
 ];

@@ -66,7 +66,9 @@ impl Family for V4 {
 impl Family for V6 {
     #[inline(always)]
     fn addr(ctx: *mut bpf_sock_addr) -> Addr {
-        Addr { words: [read!(ctx, user_ip6[0]), read!(ctx, user_ip6[1]), read!(ctx, user_ip6[2]), read!(ctx, user_ip6[3])] }
+        Addr {
+            words: [read!(ctx, user_ip6[0]), read!(ctx, user_ip6[1]), read!(ctx, user_ip6[2]), read!(ctx, user_ip6[3])],
+        }
     }
     #[inline(always)]
     fn set_addr(ctx: *mut bpf_sock_addr, addr: &Addr) {

@@ -4,8 +4,8 @@
 //! where `CI=true`). This is a program of its own because clients must be processes: `worker` is one.
 
 mod net;
-mod worker;
 mod scenarios;
+mod worker;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             Ok(Ok(())) => println!("test {name} ... ok ({took:.1?})"),
             Ok(Err(error)) => {
                 failed += 1;
-                println!("test {name} ... FAILED: {error:?}");
+                println!("test {name} ... FAILED: {error:#}");
             }
             Err(_) => {
                 failed += 1;

@@ -92,7 +92,8 @@ impl World {
         node.ip(&format!("link add up0 type veth peer name eth0 netns {}", client.pid()))?;
         node.ip(&format!("link add up1 type veth peer name eth0 netns {}", remote.pid()))?;
         node.ip("link add cni0 type bridge")?;
-        for (interface, address) in [("up0", "192.168.50.1/24"), ("up1", "192.168.60.1/24"), ("cni0", "10.244.0.1/24")] {
+        for (interface, address) in [("up0", "192.168.50.1/24"), ("up1", "192.168.60.1/24"), ("cni0", "10.244.0.1/24")]
+        {
             node.ip(&format!("addr add {address} dev {interface}"))?;
             node.ip(&format!("link set {interface} up"))?;
         }

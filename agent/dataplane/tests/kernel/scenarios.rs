@@ -253,7 +253,8 @@ fn affinity_sticks_until_the_endpoint_goes() -> Result<()> {
             }
         }
         let stuck = inside.ask("tcp", "10.96.0.10:80")?;
-        let other = if stuck.starts_with("ok a/") { ("10.244.0.3:8080", "ok b/") } else { ("10.244.0.2:8080", "ok a/") };
+        let other =
+            if stuck.starts_with("ok a/") { ("10.244.0.3:8080", "ok b/") } else { ("10.244.0.2:8080", "ok a/") };
         sync(backend, &sticky(&[other.0])).await?;
         let moved = inside.ask("tcp", "10.96.0.10:80")?;
         ensure!(moved.starts_with(other.1), "{moved} after {stuck} was gone");
@@ -343,7 +344,12 @@ fn audit_repairs_what_others_break() -> Result<()> {
         stage.world.client.ip("addr add 192.168.50.2/24 dev eth0")?;
         stage.world.client.ip("link set eth0 up")?;
         sync(backend, &desired).await?;
-        expect(&mut inside, "tcp", "10.96.0.10:80", &["ok a/10.244.0.1 10.96.0.10:80", "ok b/10.244.0.1 10.96.0.10:80"])?;
+        expect(
+            &mut inside,
+            "tcp",
+            "10.96.0.10:80",
+            &["ok a/10.244.0.1 10.96.0.10:80", "ok b/10.244.0.1 10.96.0.10:80"],
+        )?;
         let mut outside = Worker::start(&stage.world.client, &cgroup2_root().context("cgroup2")?)?;
         expect(&mut outside, "tcp", "192.168.50.1:30080", &["ok a/192.168.50.2 192.168.50.1:30080"])
     })

@@ -144,7 +144,7 @@ pub fn serve(ns: &Ns, name: &'static str, address: &str) -> Result<()> {
                 let Ok(reader) = stream.try_clone() else { return };
                 let mut stream = stream;
                 for line in BufReader::new(reader).lines() {
-                    if line.is_err() || write!(stream, "{name}/{}", peer.ip()).is_err() {
+                    if line.is_err() || stream.write_all(format!("{name}/{}", peer.ip()).as_bytes()).is_err() {
                         return;
                     }
                 }
