@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::field::quote;
 
 /// One step of a path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
     Field(String),
     /// The key fields with their values, as compact JSON with sorted names.

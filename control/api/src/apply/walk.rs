@@ -168,10 +168,10 @@ pub(super) fn compared(old: &Value, new: &Value, view: View<'_>) -> (FieldSet, F
             }
         }
         (Some(Parts::Items(old)), Some(Parts::Items(new))) => {
-            let before: HashMap<String, &Value> = old.iter().map(|(e, v)| (format!("{e:?}"), *v)).collect();
-            let after: HashSet<String> = new.iter().map(|(e, _)| format!("{e:?}")).collect();
+            let before: HashMap<Element, &Value> = old.iter().map(|(e, v)| (e.clone(), *v)).collect();
+            let after: HashSet<Element> = new.iter().map(|(e, _)| e.clone()).collect();
             for (element, item) in new {
-                match before.get(&format!("{element:?}")) {
+                match before.get(&element) {
                     Some(was) => {
                         let (c, r) = compared(was, item, view.item());
                         changed.insert(element.clone(), &c);
@@ -185,7 +185,7 @@ pub(super) fn compared(old: &Value, new: &Value, view: View<'_>) -> (FieldSet, F
                 }
             }
             for (element, item) in old {
-                if !after.contains(&format!("{element:?}")) {
+                if !after.contains(&element) {
                     removed.insert(element, &everything(item, view.item()));
                 }
             }

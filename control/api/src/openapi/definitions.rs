@@ -7,7 +7,6 @@ use super::Dialect;
 use crate::registry::ResourceInfo;
 use crate::schema::{self, FieldFacts, ListType, roots};
 
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 pub(super) const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
@@ -117,15 +116,8 @@ fn definition(dialect: Dialect, name: &str, generated: Value) -> Value {
             })
             .collect();
     }
-    // `k8s-openapi` requires the metadata of every object; upstream doesn't.
-    let is_meta = |map: &Map<String, Value>| {
-        let metadata = map.get("properties").and_then(|p| p.get("metadata")).map(Value::to_string).unwrap_or_default();
-        metadata.contains(OBJECT_META) || metadata.contains(LIST_META)
-    };
-    if is_meta(&map)
-        && let Some(Value::Array(required)) = map.get_mut("required")
-    {
-        required.retain(|field| field != "metadata");
+    if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|field| field.as_str().is_some_and(|field| schema::facts::is_required(name, field)));
         if required.is_empty() {
             map.shift_remove("required");
         }
@@ -185,10 +177,9 @@ fn property(dialect: Dialect, generated: Value, facts: &FieldFacts) -> Value {
             ListType::Set => {
                 put("list-type", "set".into());
             }
-            ListType::Atomic if facts.merge_key.is_none() => {
+            ListType::Atomic => {
                 put("list-type", "atomic".into());
             }
-            ListType::Atomic => {}
         }
     }
     if let Some(atomic) = facts.atomic_map {

@@ -66,7 +66,7 @@ fn fields(definition: &str, schema: &Value, by_name: &HashMap<String, StructId>)
         .map(|(name, schema)| Field {
             name: name.as_str().into(),
             ty: ty(schema, by_name),
-            required: required.contains(&name.as_str()),
+            required: required.contains(&name.as_str()) && facts::is_required(definition, name),
             facts: facts::of(definition, name),
         })
         .collect();

@@ -20,6 +20,16 @@ pub(crate) fn is_atomic(definition: &str) -> bool {
     ATOMIC_STRUCTS.binary_search(&name).is_ok()
 }
 
+/// Whether upstream requires a field that the generated schema requires: `k8s-openapi` requires every metadata, and the
+/// names of references that older clients leave empty.
+pub(crate) fn is_required(definition: &str, field: &str) -> bool {
+    match field {
+        "metadata" => definition == "io.k8s.api.core.v1.Event",
+        "name" => !definition.strip_prefix("io.k8s.api.core.v1.").is_some_and(|d| OPTIONAL_NAMES.contains(&d)),
+        _ => true,
+    }
+}
+
 /// A fact is `WORD` or `WORD(KEYS)`: `map(KEYS)` and `set` are list types; `merge(KEY)`, `retain-keys` and `replace`
 /// patch strategies; `struct-atomic` and `granular` map types.
 fn parse(text: &'static str) -> FieldFacts {
@@ -159,6 +169,18 @@ pub(super) static ATOMIC_STRUCTS: &[&str] = &[
     "api.rbac.v1.Subject",
     "apimachinery.pkg.apis.meta.v1.LabelSelector",
     "apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
+/// Definitions of core/v1 whose `name` may be left out.
+static OPTIONAL_NAMES: &[&str] = &[
+    "ConfigMapEnvSource",
+    "ConfigMapKeySelector",
+    "ConfigMapProjection",
+    "ConfigMapVolumeSource",
+    "LocalObjectReference",
+    "SecretEnvSource",
+    "SecretKeySelector",
+    "SecretProjection",
 ];
 
 #[cfg(test)]
