@@ -22,7 +22,9 @@ impl PidFd {
         let raw = i32::try_from(raw).map_err(io::Error::other)?;
         // SAFETY: the call above succeeded, so `raw` is an open descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        Ok(Self { fd: AsyncFd::new(fd)? })
+        // SAFETY: the descriptor belongs to the value that is registered, and stays open as long as that lives.
+        let fd = unsafe { AsyncFd::register(fd)? };
+        Ok(Self { fd })
     }
 
     /// Returns when the process has ended.

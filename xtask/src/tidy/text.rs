@@ -54,11 +54,11 @@ fn one(path: &str, kind: Kind, text: &str) -> Vec<Finding> {
         if lines > MAX_LINES {
             found(lines, format!("{lines} lines; more than {MAX_LINES}: which subject of it wants a file of its own?"));
         }
-        if !text.starts_with("//!") && !text.starts_with("#!") {
+        if !is_tests(path) && !text.starts_with("//!") && !text.starts_with("#!") {
             found(1, "the first lines say what the file is for (`//! …`)".to_owned());
         }
     }
-    let mut in_tests = path.contains("/tests/") || path.ends_with("tests.rs") || path.starts_with("tests/");
+    let mut in_tests = is_tests(path);
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
         in_tests |= line.trim_start().starts_with("#[cfg(test)]");
@@ -90,6 +90,11 @@ fn one(path: &str, kind: Kind, text: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Tests beside the code say what they are for by the file they stand beside.
+fn is_tests(path: &str) -> bool {
+    path.contains("/tests/") || path.contains("/examples/") || path.ends_with("tests.rs") || path.starts_with("tests/")
 }
 
 /// `word` in `line`, not as a part of a longer identifier.

@@ -1,0 +1,143 @@
+//! `orlop agent`, `kubelet` and `proxy`: a node without a control plane of its own.
+
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::cli::{AgentArgs, ProxyArgs};
+use crate::config::ConfigFile;
+use crate::instance::Instance;
+use crate::node::{self, KubeletFiles, ProxyNode};
+use crate::progress::Progress;
+use crate::settings::{NodeSettings, ProxySettings, node_name};
+use crate::{notify, preflight, signals};
+
+/// Which parts of a node run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts {
+    pub(crate) kubelet: bool,
+    pub(crate) proxy: bool,
+}
+
+pub(crate) async fn agent(args: AgentArgs, parts: Parts) -> Result<()> {
+    preflight::root()?;
+    let shutdown = signals::shutdown_token()?;
+    let progress = Progress::new();
+    let file = ConfigFile::read(args.common.config.as_deref())?;
+    let settings = NodeSettings::resolve(&args.node, &file, &args.common.data_dir).await?;
+    let proxy = ProxySettings::resolve(&args.proxy, &file)?;
+    let client = match &args.kubeconfig {
+        Some(path) => Some(client_of(path).await?),
+        None => None,
+    };
+    let with_proxy = parts.proxy && client.is_some();
+    let instance = Instance::new(&args.common.data_dir)?;
+    let lock = instance.lock()?;
+    preflight::node(&settings, with_proxy.then_some(&proxy))?;
+    node::guard_services(&args.service_cluster_ip_range, &progress).await?;
+    instance.write_record(&node::record(&instance, &settings))?;
+    node::start_runtime(&instance, &settings, &progress, &shutdown).await?;
+    let network = node::network_config(&instance, &settings.node_name);
+    let pod_cidrs =
+        if args.pod_cidr.is_empty() { file.kubelet.pod_cidr.into_iter().collect() } else { args.pod_cidr.clone() };
+    if !pod_cidrs.is_empty() {
+        orlop_network::set_up(&network, &pod_cidrs).await?;
+        progress.step("pod network", "configured");
+    } else if let Some(client) = &client {
+        tokio::spawn(orlop_network::run(network, client.clone(), shutdown.clone()));
+    }
+    let files = KubeletFiles {
+        serving: args
+            .tls_cert_file
+            .clone()
+            .zip(args.tls_private_key_file.clone())
+            .or_else(|| file.kubelet.tls_cert_file.clone().zip(file.kubelet.tls_private_key_file.clone())),
+        client_ca: args
+            .client_ca_file
+            .clone()
+            .or_else(|| file.kubelet.authentication.as_ref().and_then(|a| a.x509.client_ca_file.clone())),
+    };
+    let kubelet = node::start_kubelet(&instance, &settings, files, client.clone(), &shutdown).await?;
+    progress.step("kubelet", &format!("serving on {}", settings.listen));
+    let mut running_proxy = None;
+    if let (true, Some(client)) = (with_proxy, client) {
+        let about = ProxyNode {
+            name: &settings.node_name,
+            ips: &settings.node_ips,
+            cgroup_root: &settings.cgroup_root,
+            cluster_cidrs: &args.pod_cidr,
+        };
+        running_proxy = Some(node::start_proxy(&instance, &about, &proxy, client, &shutdown).await?);
+        progress.step("service proxy", "ebpf");
+    } else if parts.proxy {
+        progress.step("service proxy", "not started: Services need an API server (--kubeconfig)");
+    }
+    progress.ready(&[]);
+    notify::ready("ready");
+    shutdown.cancelled().await;
+    notify::stopping();
+    node::within_grace("the kubelet", kubelet.stopped()).await;
+    if let Some(proxy) = running_proxy {
+        node::within_grace("the service proxy", proxy.stopped()).await;
+    }
+    drop(lock);
+    Ok(())
+}
+
+pub(crate) async fn proxy(args: ProxyArgs) -> Result<()> {
+    preflight::root()?;
+    let shutdown = signals::shutdown_token()?;
+    let progress = Progress::new();
+    let file = ConfigFile::read(args.common.config.as_deref())?;
+    let settings = ProxySettings::resolve(&args.proxy, &file)?;
+    let instance = Instance::new(&args.common.data_dir)?;
+    if args.cleanup {
+        return node::remove_dataplane(&node::bpffs_dir(&instance)).await;
+    }
+    let name = node_name(args.hostname_override.as_deref().or(file.proxy.hostname_override.as_deref()))?;
+    let kubeconfig = args
+        .kubeconfig
+        .clone()
+        .or_else(|| file.proxy.client_connection.as_ref().and_then(|c| c.kubeconfig.clone()))
+        .context("the service proxy needs an API server: give --kubeconfig")?;
+    let client = client_of(&kubeconfig).await?;
+    preflight::proxy(&settings)?;
+    node::guard_services(&args.service_cluster_ip_range, &progress).await?;
+    let ips = if args.node_ip.is_empty() {
+        vec![orlop_host::netlink::node_ip().await.context("no address for this node: give --node-ip")?]
+    } else {
+        args.node_ip.clone()
+    };
+    let cluster_cidrs = if args.cluster_cidr.is_empty() {
+        let text = file.proxy.cluster_cidr.clone().unwrap_or_default();
+        text.split(',')
+            .filter(|t| !t.is_empty())
+            .map(|t| t.parse().with_context(|| format!("clusterCIDR {t:?} is not a network")))
+            .collect::<Result<_>>()?
+    } else {
+        args.cluster_cidr.clone()
+    };
+    let cgroup_root = args.cgroup_root.as_deref().unwrap_or("/");
+    let about = ProxyNode { name: &name, ips: &ips, cgroup_root, cluster_cidrs: &cluster_cidrs };
+    let proxy = node::start_proxy(&instance, &about, &settings, client, &shutdown).await?;
+    progress.step("service proxy", "ebpf");
+    progress.ready(&[]);
+    notify::ready("ready");
+    shutdown.cancelled().await;
+    node::within_grace("the service proxy", proxy.stopped()).await;
+    Ok(())
+}
+
+/// A client from a kubeconfig's current context.
+async fn client_of(path: &std::path::Path) -> Result<kube::Client> {
+    let read = || -> Result<Kubeconfig> {
+        if !path.is_file() {
+            bail!("there is no such file");
+        }
+        Ok(Kubeconfig::read_from(path)?)
+    };
+    let kubeconfig = read().with_context(|| format!("--kubeconfig {}", path.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .with_context(|| format!("--kubeconfig {}", path.display()))?;
+    kube::Client::try_from(config).with_context(|| format!("--kubeconfig {}", path.display()))
+}
