@@ -149,15 +149,13 @@ pub fn track_update(old: Option<&Value>, new: &mut Value, schema: Option<&Struct
     };
     strip(&mut changed);
     strip(&mut removed);
-    if !changed.is_empty() || !removed.is_empty() {
-        for entry in managers.entries_mut() {
-            entry.fields.subtract(&removed);
-        }
+    for entry in managers.entries_mut() {
+        entry.fields.subtract(&removed);
+        entry.fields.subtract(&changed);
+    }
+    if !changed.is_empty() {
         let key = Entry::key(manager, Operation::Update);
         let mut mine = managers.take(&key).unwrap_or(key);
-        for entry in managers.entries_mut() {
-            entry.fields.subtract(&changed);
-        }
         mine.fields.unite(&changed);
         manager.now.clone_into(&mut mine.time);
         managers.put(mine);
