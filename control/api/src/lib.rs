@@ -1,5 +1,13 @@
 //! Kubernetes API conventions without I/O: what resources exist, how their objects are defaulted,
 //! validated, patched, selected and printed. Everything works on `serde_json::Value` objects.
+//!
+//! ```text
+//! body ─► strict ─► defaults ─► validation ─► stored object ─► table, selector, discovery, openapi
+//!           ▲                                    │
+//!           └───────── patch, apply ◄────────────┘
+//! ```
+//! `registry` says which kinds there are, `schema` what fields they have; everything else reads those two.
+//! Errors are `field::FieldError`s gathered into one `status::Status`.
 
 pub mod apply;
 pub mod defaults;

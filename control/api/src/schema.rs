@@ -1,5 +1,5 @@
 //! What the fields of every built-in kind are: types from `k8s-openapi`'s JSON schemas, merge keys and
-//! list types from one table of facts ([`facts`]).
+//! list types from one table of facts (`schema/facts.rs`).
 //!
 //! The graph is built once, on first use, and holds no descriptions (those are megabytes; [`crate::openapi`]
 //! generates them again when a client asks). Definitions refer to each other by index, so that recursive types
