@@ -168,7 +168,7 @@ fn yaml_bodies() {
 
 #[test]
 fn nesting_is_bounded() {
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     assert!(parse(deep.as_bytes(), Format::Json).is_err());
     assert!(parse(deep.as_bytes(), Format::Yaml).is_err());
 }
