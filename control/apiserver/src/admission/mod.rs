@@ -163,4 +163,6 @@ pub(crate) async fn get_soon(
 }
 
 #[cfg(test)]
+pub(crate) mod fake_reader;
+#[cfg(test)]
 mod tests;
