@@ -1,0 +1,306 @@
+//! What each plugin changes and refuses.
+
+use std::sync::Arc;
+
+use orlop_api::registry::ResourceInfo;
+use serde_json::{Value, json};
+
+use super::fake_reader::FakeReader;
+use super::fields::list_at;
+use super::*;
+
+fn resource(group: &str, plural: &str) -> &'static ResourceInfo {
+    orlop_api::registry::RESOURCES.iter().find(|r| r.group == group && r.plural == plural).unwrap()
+}
+
+struct World {
+    fake: Arc<FakeReader>,
+    chain: Chain,
+    user: Arc<UserInfo>,
+}
+
+impl World {
+    fn new() -> Self {
+        let fake = FakeReader::new();
+        fake.put("", "namespaces", json!({"metadata": {"name": "a"}, "status": {"phase": "Active"}}));
+        fake.put("", "namespaces", json!({"metadata": {"name": "kube-node-lease"}}));
+        fake.put("", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": "a"}, "imagePullSecrets": [{"name": "pull"}]}));
+        fake.put("", "nodes", json!({"metadata": {"name": "n1", "uid": "node-uid"}}));
+        let authorizer = Arc::new(authz::Chain::new(fake.clone()));
+        let chain = Chain::default_chain(&AdmissionDeps { reader: fake.clone(), authorizer });
+        Self { fake, chain, user: Arc::new(UserInfo::new("root", &["system:masters"])) }
+    }
+
+    fn as_node(mut self) -> Self {
+        self.user = Arc::new(UserInfo::new("system:node:n1", &["system:nodes"]));
+        self
+    }
+
+    /// `what`: `pods`, `pods/status`, `leases.coordination.k8s.io`.
+    async fn run(&self, operation: Operation, what: &str, object: Option<&mut Value>, old: Option<&Value>) -> Result<(), Status> {
+        let (plural, group) = what.split_once('.').unwrap_or((what, ""));
+        let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
+        let row = resource(group, plural);
+        let any = object.as_deref().or(old).cloned().unwrap_or_default();
+        let (ns, name) = (fields::namespace(&any).to_owned(), fields::name(&any).to_owned());
+        let mut request = AdmissionRequest {
+            operation,
+            resource: row,
+            subresource,
+            namespace: row.namespaced.then_some(ns.as_str()),
+            name: &name,
+            object,
+            old_object: old,
+            user: self.user.clone(),
+            dry_run: false,
+            warnings: Vec::new(),
+        };
+        self.chain.mutate(&mut request).await?;
+        self.chain.validate(&mut request).await
+    }
+
+    async fn create(&self, what: &str, mut object: Value) -> Result<Value, Status> {
+        self.run(Operation::Create, what, Some(&mut object), None).await?;
+        Ok(object)
+    }
+
+    async fn update(&self, what: &str, old: &Value, change: impl FnOnce(&mut Value)) -> Result<Value, Status> {
+        let mut object = old.clone();
+        change(&mut object);
+        self.run(Operation::Update, what, Some(&mut object), Some(old)).await?;
+        Ok(object)
+    }
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec})
+}
+
+fn one_container() -> Value {
+    json!({"containers": [{"name": "c", "image": "i"}]})
+}
+
+#[track_caller]
+fn refused(result: Result<Value, Status>, code: u16, words: &str) {
+    let error = result.expect_err(words);
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.message.contains(words), "wanted {words:?}\n   got {:?}", error.message);
+}
+
+#[tokio::test]
+async fn a_bare_pod_gets_everything_upstream_gives() {
+    let world = World::new();
+    let pod = world.create("pods", pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}))).await.unwrap();
+    let volume = &pod["spec"]["volumes"][0];
+    let name = volume["name"].as_str().unwrap();
+    assert!(name.strip_prefix("kube-api-access-").is_some_and(|s| s.len() == 5), "{name}");
+    assert_eq!(
+        volume["projected"],
+        json!({
+            "sources": [
+                {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+            ],
+            "defaultMode": 420,
+        })
+    );
+    let mount = json!({"name": name, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"});
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], json!([mount]));
+    assert_eq!(pod["spec"]["initContainers"][0]["volumeMounts"], json!([mount]));
+    assert_eq!(pod["spec"]["serviceAccountName"], "default");
+    assert_eq!(pod["spec"]["serviceAccount"], "default");
+    assert_eq!(pod["spec"]["imagePullSecrets"], json!([{"name": "pull"}]));
+    assert_eq!(pod["spec"]["priority"], 0);
+    assert_eq!(pod["spec"]["preemptionPolicy"], "PreemptLowerPriority");
+    assert_eq!(
+        pod["spec"]["tolerations"],
+        json!([
+            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn what_the_pod_says_wins() {
+    let world = World::new();
+    let mut spec = one_container();
+    spec["automountServiceAccountToken"] = false.into();
+    spec["imagePullSecrets"] = json!([{"name": "own"}]);
+    spec["tolerations"] = json!([{"operator": "Exists"}]);
+    let pod_out = world.create("pods", pod(spec)).await.unwrap();
+    assert!(list_at(&pod_out, "/spec/volumes").is_empty());
+    assert_eq!(pod_out["spec"]["imagePullSecrets"], json!([{"name": "own"}]));
+    assert_eq!(pod_out["spec"]["tolerations"].as_array().unwrap().len(), 1);
+    // A mount of one's own at the path keeps ours away.
+    let own = json!({"containers": [{"name": "c", "volumeMounts": [
+        {"name": "x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}]});
+    let pod_out = world.create("pods", pod(own)).await.unwrap();
+    assert!(list_at(&pod_out, "/spec/volumes").is_empty());
+    let mut other = one_container();
+    other["serviceAccountName"] = "nobody".into();
+    refused(world.create("pods", pod(other)).await, 403, "error looking up service account a/nobody: serviceaccount \"nobody\" not found");
+}
+
+#[tokio::test]
+async fn namespaces_decide_what_may_be_made() {
+    let world = World::new();
+    world.fake.put("", "namespaces", json!({"metadata": {"name": "ending"}, "status": {"phase": "Terminating"}}));
+    let config_map = |ns: &str| json!({"metadata": {"name": "c", "namespace": ns}});
+    world.create("configmaps", config_map("a")).await.unwrap();
+    refused(world.create("configmaps", config_map("gone")).await, 404, "namespaces \"gone\" not found");
+    let error = world.create("configmaps", config_map("ending")).await.unwrap_err();
+    assert_eq!(error.message, "configmaps \"c\" is forbidden: unable to create new content in namespace ending because it is being terminated");
+    assert_eq!(error.details.as_ref().unwrap().causes[0].reason, "NamespaceTerminating");
+    world.update("configmaps", &config_map("ending"), |c| c["data"] = json!({})).await.unwrap();
+    let system = json!({"metadata": {"name": "kube-system"}});
+    let error = world.run(Operation::Delete, "namespaces", None, Some(&system)).await.unwrap_err();
+    assert_eq!(error.message, "namespaces \"kube-system\" is forbidden: this namespace may not be deleted");
+    let mine = json!({"metadata": {"name": "a"}});
+    world.run(Operation::Delete, "namespaces", None, Some(&mine)).await.unwrap();
+}
+
+#[tokio::test]
+async fn priorities_come_from_classes() {
+    let world = World::new();
+    let class = |name: &str, value: i64, default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": default, "preemptionPolicy": "Never"});
+    world.fake.put("scheduling.k8s.io", "priorityclasses", class("high", 1000, false));
+    let with = |key: &str, value: Value| { let mut s = one_container(); s[key] = value; pod(s) };
+    let out = world.create("pods", with("priorityClassName", "high".into())).await.unwrap();
+    assert_eq!((&out["spec"]["priority"], &out["spec"]["preemptionPolicy"]), (&json!(1000), &json!("Never")));
+    refused(world.create("pods", with("priorityClassName", "none".into())).await, 403, "no PriorityClass with name none was found");
+    refused(world.create("pods", with("priority", 7.into())).await, 403, "the integer value of priority (7) must not be provided in pod spec");
+    world.fake.put("scheduling.k8s.io", "priorityclasses", class("usual", 10, true));
+    let out = world.create("pods", pod(one_container())).await.unwrap();
+    assert_eq!((&out["spec"]["priority"], &out["spec"]["priorityClassName"]), (&json!(10), &json!("usual")));
+    refused(
+        world.create("priorityclasses.scheduling.k8s.io", class("second", 1, true)).await,
+        403,
+        "PriorityClass usual is already marked as default. Only one default can exist",
+    );
+}
+
+#[tokio::test]
+async fn nodes_start_tainted() {
+    let world = World::new();
+    let node = world.create("nodes", json!({"metadata": {"name": "n2"}})).await.unwrap();
+    assert_eq!(node["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
+}
+
+#[tokio::test]
+async fn classes_are_defaulted() {
+    let world = World::new();
+    let mark = |name: &str, key: &str, created: &str| json!({"metadata": {"name": name, "creationTimestamp": created, "annotations": {key: "true"}}});
+    let storage = "storageclass.kubernetes.io/is-default-class";
+    world.fake.put("storage.k8s.io", "storageclasses", mark("old", storage, "2026-01-01T00:00:00Z"));
+    world.fake.put("storage.k8s.io", "storageclasses", mark("new", storage, "2026-02-01T00:00:00Z"));
+    let claim = |spec: Value| json!({"metadata": {"name": "c", "namespace": "a"}, "spec": spec});
+    assert_eq!(world.create("persistentvolumeclaims", claim(json!({}))).await.unwrap()["spec"]["storageClassName"], "new");
+    let none = world.create("persistentvolumeclaims", claim(json!({"storageClassName": ""}))).await.unwrap();
+    assert_eq!(none["spec"]["storageClassName"], "");
+    world.fake.put("networking.k8s.io", "ingressclasses", mark("nginx", "ingressclass.kubernetes.io/is-default-class", "2026-01-01T00:00:00Z"));
+    assert_eq!(world.create("ingresses.networking.k8s.io", claim(json!({}))).await.unwrap()["spec"]["ingressClassName"], "nginx");
+}
+
+#[tokio::test]
+async fn limit_ranges_default_and_bound() {
+    let world = World::new();
+    world.fake.put("", "limitranges", json!({"metadata": {"name": "l", "namespace": "a"}, "spec": {"limits": [{
+        "type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "250m"},
+        "min": {"cpu": "100m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "4"}}]}}));
+    let out = world.create("pods", pod(one_container())).await.unwrap();
+    assert_eq!(out["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "250m"}}));
+    assert_eq!(
+        out["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: cpu limit for container c; cpu request for container c"
+    );
+    let with = |limit: &str, request: &str| pod(json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": limit}, "requests": {"cpu": request}}}]}));
+    world.create("pods", with("1", "500m")).await.unwrap();
+    refused(world.create("pods", with("2", "1")).await, 403, "maximum cpu usage per Container is 1, but limit is 2");
+    refused(world.create("pods", with("200m", "50m")).await, 403, "minimum cpu usage per Container is 100m, but request is 50m");
+    refused(world.create("pods", with("1", "200m")).await, 403, "cpu max limit to request ratio per Container is 4, but provided ratio is 5.000000");
+}
+
+fn mirror() -> Value {
+    json!({
+        "metadata": {
+            "name": "static-n1", "namespace": "a",
+            "annotations": {"kubernetes.io/config.mirror": "hash"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "node-uid", "controller": true}],
+        },
+        "spec": {"nodeName": "n1", "containers": [{"name": "c"}]},
+    })
+}
+
+#[tokio::test]
+async fn a_kubelet_makes_only_mirrors_of_its_own() {
+    let world = World::new().as_node();
+    let made = world.create("pods", mirror()).await.unwrap();
+    assert!(made["spec"].get("serviceAccountName").is_none(), "a mirror is left as it is");
+    let changed = |change: &dyn Fn(&mut Value)| { let mut m = mirror(); change(&mut m); m };
+    let table: [(Value, &str); 7] = [
+        (changed(&|m| m["metadata"]["annotations"] = json!({})), "can only create mirror pods"),
+        (changed(&|m| m["spec"]["nodeName"] = "n2".into()), "can only create pods with spec.nodeName set to itself"),
+        (changed(&|m| m["metadata"]["ownerReferences"] = json!([])), "owner reference set to itself"),
+        (changed(&|m| m["metadata"]["ownerReferences"][0]["uid"] = "old".into()), "node n1 UID mismatch: expected old got node-uid"),
+        (changed(&|m| m["metadata"]["ownerReferences"][0]["controller"] = false.into()), "controller owner reference"),
+        (changed(&|m| m["spec"]["volumes"] = json!([{"configMap": {"name": "x"}}])), "can not create pods that reference configmaps"),
+        (changed(&|m| m["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "x"}}])), "can not create pods that reference persistentvolumeclaims"),
+    ];
+    for (object, words) in table {
+        refused(world.create("pods", object).await, 403, words);
+    }
+}
+
+#[tokio::test]
+async fn a_kubelet_changes_only_its_own() {
+    let world = World::new().as_node();
+    let bound = |name: &str, node: &str| json!({"metadata": {"name": name, "namespace": "a", "labels": {"x": "y"}}, "spec": {"nodeName": node}});
+    let (mine, theirs) = (bound("mine", "n1"), bound("theirs", "n2"));
+    world.fake.put("", "pods", mine.clone());
+    world.fake.put("", "pods", theirs.clone());
+    let running = |p: &mut Value| p["status"] = json!({"phase": "Running"});
+    world.update("pods/status", &mine, running).await.unwrap();
+    refused(world.update("pods/status", &theirs, running).await, 403, "can only update pod status for pods with spec.nodeName set to itself");
+    refused(world.update("pods/status", &mine, |p| p["metadata"]["labels"] = json!({})).await, 403, "cannot update labels through pod status");
+    refused(world.update("pods", &mine, |_| {}).await, 403, "can only create and delete mirror pods");
+    world.run(Operation::Delete, "pods", None, Some(&mine)).await.unwrap();
+    assert!(world.run(Operation::Delete, "pods", None, Some(&theirs)).await.is_err());
+
+    let node = |name: &str| json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {"taints": []}});
+    world.create("nodes", node("n1")).await.unwrap();
+    refused(world.create("nodes", node("n2")).await, 403, "node \"n1\" is not allowed to modify node \"n2\"");
+    let label = |key: &'static str| move |n: &mut Value| n["metadata"]["labels"][key] = "x".into();
+    for allowed in ["example.com/any", "topology.kubernetes.io/zone", "foo.node.kubernetes.io/x", "plain"] {
+        world.update("nodes", &node("n1"), label(allowed)).await.unwrap_or_else(|e| panic!("{allowed}: {e}"));
+    }
+    for forbidden in ["node-restriction.kubernetes.io/x", "a.node-restriction.kubernetes.io/x", "kubernetes.io/other", "node-role.kubernetes.io/master", "x.k8s.io/y"] {
+        refused(world.update("nodes", &node("n1"), label(forbidden)).await, 403, "is not allowed to modify labels");
+    }
+    refused(world.update("nodes", &node("n1"), |n| n["spec"]["taints"] = json!([{"key": "x"}])).await, 403, "is not allowed to modify taints");
+
+    let lease = |name: &str, ns: &str| json!({"metadata": {"name": name, "namespace": ns}});
+    world.create("leases.coordination.k8s.io", lease("n1", "kube-node-lease")).await.unwrap();
+    refused(world.create("leases.coordination.k8s.io", lease("n2", "kube-node-lease")).await, 403, "with the same name as the requesting node");
+    refused(world.create("leases.coordination.k8s.io", lease("n1", "a")).await, 403, "can only access leases in the");
+    refused(world.create("csinodes.storage.k8s.io", json!({"metadata": {"name": "n2"}})).await, 403, "can only access CSINode");
+}
+
+#[tokio::test]
+async fn a_kubelet_gets_tokens_for_its_pods_audiences_only() {
+    let world = World::new().as_node();
+    world.fake.put("", "pods", json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": {"nodeName": "n1", "volumes": [
+        {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"serviceAccountToken": {"path": "v", "audience": "vault"}}]}}]}}));
+    world.fake.put("", "pods", json!({"metadata": {"name": "q", "namespace": "a", "uid": "q"}, "spec": {"nodeName": "n2"}}));
+    let ask = |pod: &str, uid: &str, audiences: Value| json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {
+        "audiences": audiences, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}});
+    let what = "serviceaccounts/token";
+    world.create(what, ask("p", "u", json!([]))).await.unwrap();
+    world.create(what, ask("p", "u", json!(["vault"]))).await.unwrap();
+    refused(world.create(what, ask("p", "u", json!(["other"]))).await, 403, "audience \"other\" not found in pod spec volume");
+    refused(world.create(what, ask("p", "old", json!([]))).await, 403, "does not match the UID in record");
+    refused(world.create(what, ask("p", "", json!([]))).await, 403, "without a uid");
+    refused(world.create(what, ask("q", "q", json!([]))).await, 403, "scheduled on a different node");
+    refused(world.create(what, json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {}})).await, 403, "not bound to a pod");
+}
