@@ -14,15 +14,18 @@ mod events;
 mod expectations;
 mod informer;
 mod namespace;
+mod nodeipam;
 mod nodelifecycle;
 mod ownership;
 mod pod_control;
+mod podgc;
 mod pods;
 mod queue;
 mod replicaset;
 mod resources;
 mod root_ca;
 mod serviceaccount;
+mod tainteviction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +94,10 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
     deployment::start(&context);
     replicaset::start(&context);
     endpointslice::start(&context);
+    nodeipam::start(&context);
+    nodelifecycle::start(&context);
+    tainteviction::start(&context);
+    podgc::start(&context);
     // Handlers are in place; now objects may come.
     context.informers.start(&client, &tasks, &shutdown);
     info!("controllers started");

@@ -1,10 +1,15 @@
-//! What controllers read off a Pod: active, ready, available; and the order in which replicas go.
+//! What controllers read off a Pod: active, ready, available; the order in which replicas go; and
+//! removing a Pod with the reason on it.
 
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
-use kube::ResourceExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+
+use crate::error::{Result, api, is_not_found};
 
 /// Lower goes first when replicas must go (`controller.kubernetes.io/pod-deletion-cost`).
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -111,4 +116,49 @@ pub(crate) fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp)
         .then_with(|| restarts(b).cmp(&restarts(a)))
         .then_with(|| later_first(created(a), created(b), now, uid_order))
         .then(uid_order)
+}
+
+/// Says on the Pod that it is about to be removed, and by whom (condition `DisruptionTarget`).
+pub(crate) async fn disrupt(
+    client: &Client,
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Result<()> {
+    if condition(pod, "DisruptionTarget").is_some_and(|c| c.status == "True") {
+        return Ok(());
+    }
+    let mut changed = pod.clone();
+    let conditions = changed.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions.retain(|c| c.type_ != "DisruptionTarget");
+    conditions.push(PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(Time(now)),
+        ..PodCondition::default()
+    });
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    match pods.replace_status(&pod.name_any(), &PostParams::default(), &changed).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(api("writing the status of pod", pod.name_any())(error)),
+    }
+}
+
+/// Deletes exactly this Pod; `grace_s` `Some(0)` removes it without asking its kubelet.
+pub(crate) async fn remove(client: &Client, pod: &Pod, grace_s: Option<u32>) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let params = DeleteParams {
+        grace_period_seconds: grace_s,
+        preconditions: Some(Preconditions { uid: pod.uid(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match pods.delete(&pod.name_any(), &params).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(api("deleting pod", pod.name_any())(error)),
+    }
 }
