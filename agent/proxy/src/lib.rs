@@ -21,6 +21,11 @@ pub mod state;
 pub mod tracker;
 mod watch;
 
+#[cfg(test)]
+mod runner_tests;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
