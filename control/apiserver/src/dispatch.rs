@@ -25,7 +25,7 @@ use crate::wire::negotiate::{Accepted, Shape};
 use crate::wire::query::Query;
 use crate::wire::request_info::RequestInfo;
 use crate::wire::{Request, Response, empty, respond};
-use crate::{documents, health, node_proxy, subresources, verbs};
+use crate::{documents, health, node_proxy, openapi, subresources, verbs};
 
 /// Serves one request; never fails and never panics.
 pub(crate) async fn serve(app: Arc<App>, request: Request) -> Response {
@@ -179,6 +179,9 @@ async fn non_resource(
     }
     if let Some(response) = health::serve(app, &info.path, query).await {
         return Ok(response);
+    }
+    if info.path.starts_with("/openapi/") {
+        return openapi::serve(&info.path, query, &parts.headers).await;
     }
     documents::serve(app, &info.path, query, &parts.headers)
 }

@@ -23,9 +23,6 @@ const MIN_COMPATIBILITY_MINOR: &str = "35";
 
 pub(crate) fn serve(app: &Arc<App>, path: &str, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-    if let ["openapi", rest @ ..] = segments.as_slice() {
-        return crate::openapi::serve(rest, query, headers);
-    }
     let accepted = Accepted::negotiate(headers, query)?;
     let document = match segments.as_slice() {
         [""] => json!({"paths": index()}),

@@ -2,19 +2,23 @@
 
 use orlop_api::field::FieldError;
 use orlop_api::registry::ResourceInfo;
-use orlop_api::table;
+use orlop_api::{table, validation};
 use serde_json::{Value, json};
 
 pub(crate) fn default(row: &ResourceInfo, object: &mut Value) {
     orlop_api::defaults::apply_defaults(row.group, row.version, row.kind, object);
 }
 
-pub(crate) fn validate_create(_row: &ResourceInfo, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub(crate) fn validate_create(row: &ResourceInfo, object: &Value) -> Vec<FieldError> {
+    validation::validate_create(row.group, row.version, row.kind, object)
 }
 
-pub(crate) fn validate_update(_row: &ResourceInfo, _object: &Value, _old: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub(crate) fn validate_update(row: &ResourceInfo, new: &Value, old: &Value) -> Vec<FieldError> {
+    validation::validate_update(row.group, row.version, row.kind, new, old)
+}
+
+pub(crate) fn validate_status_update(row: &ResourceInfo, new: &Value, old: &Value) -> Vec<FieldError> {
+    validation::validate_status_update(row.group, row.version, row.kind, new, old)
 }
 
 /// `columnDefinitions` of a kind.

@@ -8,6 +8,7 @@ mod status;
 
 use orlop_api::field::FieldError;
 use orlop_api::registry::ResourceInfo;
+use orlop_api::validation;
 use serde_json::{Value, json};
 
 use crate::{meta, scheme};
@@ -61,7 +62,7 @@ fn is_namespace(row: &ResourceInfo) -> bool {
 
 /// What every new object gets and may not bring.
 pub(crate) fn prepare_create(row: &ResourceInfo, object: &mut Value, now: jiff::Timestamp) {
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "managedFields"] {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
         meta::remove(object, field);
     }
     meta::set(object, "uid", uuid::Uuid::new_v4().to_string());
@@ -107,9 +108,9 @@ pub(crate) fn prepare_update(row: &ResourceInfo, subresource: &str, new: &mut Va
     ] {
         meta::carry(new, old, field);
     }
-    for field in ["selfLink", "resourceVersion"] {
-        meta::remove(new, field);
-    }
+    meta::remove(new, "selfLink");
+    // The client's version was compared already.
+    meta::carry(new, old, "resourceVersion");
     match subresource {
         "" => {
             status::on_update(row, new, old);
@@ -136,7 +137,6 @@ pub(crate) fn prepare_update(row: &ResourceInfo, subresource: &str, new: &mut Va
                 Some(finalizers) => spec.insert("finalizers".into(), finalizers),
                 None => spec.shift_remove("finalizers"),
             };
-            meta::remove(&mut out, "resourceVersion");
             *new = out;
         }
         "ephemeralcontainers" => pods::only_ephemeral_containers(new, old),
@@ -167,32 +167,12 @@ fn without_meta_and_status(object: &Value) -> Vec<(&String, &Value)> {
 }
 
 pub(crate) fn validate_update(row: &ResourceInfo, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut problems: Vec<FieldError> = finalizers_while_deleting(new, old).into_iter().collect();
     match subresource {
-        "" => problems.extend(scheme::validate_update(row, new, old)),
-        "ephemeralcontainers" => problems.extend(pods::validate_ephemeral_containers(new, old)),
-        _ => {}
+        "" => scheme::validate_update(row, new, old),
+        "status" | "approval" => scheme::validate_status_update(row, new, old),
+        "ephemeralcontainers" => validation::ephemeral_containers_update(new, old),
+        _ => Vec::new(),
     }
-    problems
-}
-
-/// No new finalizers on an object that is on its way out.
-fn finalizers_while_deleting(new: &Value, old: &Value) -> Option<FieldError> {
-    if !meta::is_deleting(old) {
-        return None;
-    }
-    let before = meta::finalizers(old);
-    let added: Vec<&str> = meta::finalizers(new).into_iter().filter(|f| !before.contains(f)).collect();
-    if added.is_empty() {
-        return None;
-    }
-    Some(FieldError::forbidden(
-        "metadata.finalizers",
-        format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ")
-        ),
-    ))
 }
 
 /// Whether this write was the last thing that held a deleted object.

@@ -1,6 +1,5 @@
 //! What is particular to Pods.
 
-use orlop_api::field::FieldError;
 use serde_json::{Value, json};
 
 use crate::meta;
@@ -30,47 +29,15 @@ pub(super) fn prepare_status(pod: &mut Value, old: &Value) {
 pub(super) fn only_ephemeral_containers(new: &mut Value, old: &Value) {
     let containers = new.pointer("/spec/ephemeralContainers").cloned();
     let mut out = old.clone();
-    meta::remove(&mut out, "resourceVersion");
     if let Some(containers) = containers {
         meta::child_mut(&mut out, "spec").insert("ephemeralContainers".into(), containers);
     }
     *new = out;
 }
 
-pub(super) fn validate_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
-    let list = |pod: &Value| -> Vec<Value> {
-        pod.pointer("/spec/ephemeralContainers").and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let (new, old) = (list(new), list(old));
-    let field = "spec.ephemeralContainers";
-    for container in &old {
-        match new.iter().find(|c| c["name"] == container["name"]) {
-            None => {
-                return vec![FieldError::forbidden(
-                    field,
-                    format!("existing ephemeral containers {} may not be removed\n", container["name"]),
-                )];
-            }
-            Some(now) if now != container => {
-                return vec![FieldError::forbidden(
-                    field,
-                    format!("existing ephemeral containers {} may not be changed\n", container["name"]),
-                )];
-            }
-            Some(_) => {}
-        }
-    }
-    new.iter()
-        .enumerate()
-        .filter(|(_, c)| c["name"].as_str().is_none_or(str::is_empty))
-        .map(|(i, _)| FieldError::required(format!("{field}[{i}].name"), ""))
-        .collect()
-}
-
 /// `pods/resize` changes resources and resize policies of containers and nothing else.
 pub(super) fn only_resize(new: &mut Value, old: &Value) {
     let mut out = old.clone();
-    meta::remove(&mut out, "resourceVersion");
     for kind in ["containers", "initContainers"] {
         let wanted = new.pointer(&format!("/spec/{kind}")).and_then(Value::as_array).cloned().unwrap_or_default();
         let Some(containers) = out.pointer_mut(&format!("/spec/{kind}")).and_then(Value::as_array_mut) else {

@@ -89,13 +89,3 @@ fn spec_and_status_keep_apart() {
     assert_eq!((&new["spec"]["replicas"], &new["status"]["replicas"]), (&json!(1), &json!(9)));
     assert_eq!(new["metadata"]["generation"], 3);
 }
-
-#[test]
-fn a_dying_object_gets_no_new_finalizers() {
-    let old = json!({"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z", "finalizers": ["a"]}});
-    let mut new = old.clone();
-    new["metadata"]["finalizers"] = json!(["a", "b"]);
-    assert!(finalizers_while_deleting(&new, &old).is_some());
-    new["metadata"]["finalizers"] = json!([]);
-    assert!(finalizers_while_deleting(&new, &old).is_none());
-}

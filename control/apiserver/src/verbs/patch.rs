@@ -12,9 +12,10 @@ use crate::call::Call;
 use crate::wire::{Body, Response, body};
 
 pub(crate) async fn patch(call: &Call, request_body: Body) -> Result<Response, Status> {
-    let options = call.write_options()?;
+    let mut options = call.write_options()?;
     let patch_type = PatchType::of_content_type(&body::media_type(&call.headers))
         .ok_or_else(|| Status::unsupported_media_type(&PatchType::ACCEPTED))?;
+    options.applies = patch_type == PatchType::Apply;
     let bytes = call.read_body(request_body).await?;
     if patch_type == PatchType::Apply && call.query.text("fieldManager").is_none() {
         return Err(Status::new(
@@ -37,7 +38,8 @@ pub(crate) async fn patch(call: &Call, request_body: Body) -> Result<Response, S
         keep(decoded.warnings);
         Ok(Some(decoded.object))
     };
-    let mut outcome = update_object(call, &options, make).await?;
+    let options = &options;
+    let mut outcome = update_object(call, options, make).await?;
     let warnings = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcome.warnings.splice(0..0, warnings);
     Ok(call.respond_written(&outcome))

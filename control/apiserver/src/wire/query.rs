@@ -1,5 +1,6 @@
 //! Query parameters, and the options that Kubernetes' verbs read from them.
 
+use orlop_api::apply::manager_of_user_agent;
 use orlop_api::status::Status;
 use orlop_api::strict::FieldValidation;
 
@@ -52,6 +53,8 @@ pub(crate) struct WriteOptions {
     pub(crate) field_manager: String,
     pub(crate) field_validation: FieldValidation,
     pub(crate) force: bool,
+    /// Server-side apply keeps `managedFields` itself.
+    pub(crate) applies: bool,
 }
 
 impl WriteOptions {
@@ -67,16 +70,13 @@ impl WriteOptions {
                 ));
             }
             Some(manager) => manager.to_owned(),
-            None => default_manager(user_agent),
+            None => match manager_of_user_agent(user_agent) {
+                "" => "unknown".to_owned(),
+                name => name.to_owned(),
+            },
         };
-        Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force").unwrap_or(false) })
+        Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force").unwrap_or(false), applies: false })
     }
-}
-
-/// Upstream's manager for clients that name none: the user agent up to the first slash.
-fn default_manager(user_agent: &str) -> String {
-    let name: String = user_agent.split('/').next().unwrap_or_default().chars().take(128).collect();
-    if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
 /// Only `All` is known.
