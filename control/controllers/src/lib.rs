@@ -12,6 +12,7 @@ mod endpointslice;
 mod error;
 mod events;
 mod expectations;
+mod garbagecollector;
 mod informer;
 mod namespace;
 mod nodeipam;
@@ -98,6 +99,7 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
     nodelifecycle::start(&context);
     tainteviction::start(&context);
     podgc::start(&context);
+    garbagecollector::start(&context);
     // Handlers are in place; now objects may come.
     context.informers.start(&client, &tasks, &shutdown);
     info!("controllers started");

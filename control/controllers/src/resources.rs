@@ -1,7 +1,6 @@
 //! Which resources the server has, asked of its discovery, and plain metadata calls on any of them.
 
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiResource, Discovery, Scope};
 use kube::{Api, core::DynamicObject};
 
@@ -24,13 +23,6 @@ impl AnyResource {
         } else {
             Api::all_with(client.clone(), &self.resource)
         }
-    }
-
-    pub(crate) fn metadata_api(
-        &self,
-        client: &Client,
-    ) -> Api<PartialObjectMeta<DynamicObject>> {
-        Api::all_with(client.clone(), &self.resource)
     }
 
     /// `resource.group`, as messages name it.
