@@ -94,7 +94,9 @@ impl PlaneConfig {
             [_, _] => {
                 return bad("--service-cluster-ip-range", "two ranges must be one of IPv4 and one of IPv6".to_owned());
             }
-            more => return bad("--service-cluster-ip-range", format!("{} ranges; at most two are possible", more.len())),
+            more => {
+                return bad("--service-cluster-ip-range", format!("{} ranges; at most two are possible", more.len()));
+            }
         }
         for service in &self.service_cidrs {
             let usable = if service.is_ipv4() { 8..=30 } else { 64..=126 };
@@ -109,7 +111,10 @@ impl PlaneConfig {
             }
         }
         if self.node_ports.0 == 0 || self.node_ports.0 > self.node_ports.1 {
-            return bad("--service-node-port-range", format!("{}-{} is no range", self.node_ports.0, self.node_ports.1));
+            return bad(
+                "--service-node-port-range",
+                format!("{}-{} is no range", self.node_ports.0, self.node_ports.1),
+            );
         }
         if self.node_name.is_empty() {
             return bad("--hostname-override", "the node needs a name".to_owned());

@@ -82,7 +82,9 @@ fn write_yaml(value: &Value, indent: usize, out: &mut String) {
 }
 
 fn scalar(value: &Value) -> String {
-    let plain = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+=@:".contains(c)) && !s.ends_with(':');
+    let plain = |s: &str| {
+        !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_./+=@:".contains(c)) && !s.ends_with(':')
+    };
     match value {
         Value::String(s) if plain(s) => s.clone(),
         other => other.to_string(),
@@ -92,7 +94,9 @@ fn scalar(value: &Value) -> String {
 /// Whether what is on disk still serves.
 fn is_current(text: &str, ca: &Authority, server: &str, now: jiff::Timestamp) -> bool {
     let field = |key: &str| {
-        text.lines().find_map(|l| l.trim().strip_prefix(key)?.strip_prefix(": ")).map(|v| v.trim_matches('"').to_owned())
+        text.lines()
+            .find_map(|l| l.trim().strip_prefix(key)?.strip_prefix(": "))
+            .map(|v| v.trim_matches('"').to_owned())
     };
     let data = |key: &str| {
         let bytes = STANDARD.decode(field(key)?).ok()?;

@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use orlop_apiserver::authn::UserInfo;
 use orlop_apiserver::{ApiServer, ApiServerConfig, KubeletClientOptions, RequestHeaderOptions, ServiceAccountOptions};
+use orlop_controllers::ControllersConfig;
+use orlop_scheduler::SchedulerConfig;
 use orlop_store::{Embedded, Options, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{PlaneConfig, PlaneError};
 use crate::pki::{FRONT_PROXY_NAME, KubeletPki, Pki, PkiRequest};
@@ -23,6 +26,9 @@ use crate::{data_dir, kubeconfig};
 
 /// How long scheduler and controllers may take to end before the API server goes all the same.
 const COMPONENT_GRACE: Duration = Duration::from_secs(2);
+/// Pause before a component that failed is started again, doubled up to the maximum.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(60);
 
 /// A running control plane. Cancelling the token that it was started with stops it.
 pub struct Plane {
@@ -122,7 +128,8 @@ async fn serve(config: &PlaneConfig, store: &Arc<Embedded>, shutdown: &Cancellat
     }
 
     let mut components = JoinSet::new();
-    if written.is_ok() {
+    // After a cut start there is nothing left to run.
+    if written.is_ok() && !shutdown.is_cancelled() {
         start_components(config, &pki, &server, shutdown, &mut components);
         done(Step::Scheduler);
         done(Step::Controllers);
@@ -215,7 +222,45 @@ fn start_components(
     shutdown: &CancellationToken,
     components: &mut JoinSet<()>,
 ) {
-    let _ = (config, pki, server, shutdown, components);
+    let client = server.client(UserInfo::new("system:kube-scheduler", &[]));
+    let token = shutdown.clone();
+    let scheduler = move || orlop_scheduler::run(client.clone(), SchedulerConfig::default(), token.clone());
+    components.spawn(supervised("scheduler", scheduler, shutdown.clone()));
+
+    let client = server.client(UserInfo::new("system:kube-controller-manager", &[]));
+    let controllers_config = ControllersConfig {
+        root_ca_pem: pki.ca.cert_pem.clone(),
+        cluster_cidrs: config.cluster_cidrs.clone(),
+        ..ControllersConfig::default()
+    };
+    let token = shutdown.clone();
+    let controllers = move || orlop_controllers::run(client.clone(), controllers_config.clone(), token.clone());
+    components.spawn(supervised("controllers", controllers, shutdown.clone()));
+}
+
+/// Runs a component until the shutdown; one that ends before, by a panic too, is started again, as
+/// systemd would start a process of its own.
+async fn supervised<F, Fut>(name: &'static str, component: F, shutdown: CancellationToken)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let mut pause = RESTART_PAUSE;
+    loop {
+        let ended = AbortOnDropHandle::new(tokio::spawn(component())).await;
+        if shutdown.is_cancelled() {
+            return;
+        }
+        match ended {
+            Ok(()) => tracing::error!(component = name, "ended by itself; starting it again"),
+            Err(error) => tracing::error!(component = name, %error, "failed; starting it again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.cancelled() => return,
+        }
+        pause = (pause * 2).min(MAX_RESTART_PAUSE);
+    }
 }
 
 /// Waits for the shutdown, and ends everything in order.

@@ -24,7 +24,9 @@ impl fmt::Display for Step {
                 write!(f, "store {} opened at revision {revision}, {keys} keys", path.display())
             }
             Self::Certificates { dir, issued: 0 } => write!(f, "certificates in {} are valid", dir.display()),
-            Self::Certificates { dir, issued } => write!(f, "{issued} certificates and keys issued in {}", dir.display()),
+            Self::Certificates { dir, issued } => {
+                write!(f, "{issued} certificates and keys issued in {}", dir.display())
+            }
             Self::ApiServer { address } => write!(f, "API server ready on https://{address}"),
             Self::Kubeconfig { path, written: true } => write!(f, "admin kubeconfig written to {}", path.display()),
             Self::Kubeconfig { path, written: false } => write!(f, "admin kubeconfig {} is valid", path.display()),

@@ -47,10 +47,7 @@ impl AdmissionPlugin for DefaultStorageClass {
         if named || !claim.get("spec").is_some_and(Value::is_object) {
             return Ok(());
         }
-        let keys = [
-            "storageclass.kubernetes.io/is-default-class",
-            "storageclass.beta.kubernetes.io/is-default-class",
-        ];
+        let keys = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
         if let Some(class) = default_of(self.reader.list("storage.k8s.io", "storageclasses", None), &keys) {
             claim["spec"]["storageClassName"] = name(&class).into();
         }

@@ -45,9 +45,8 @@ impl NodeRestriction {
                 "" => self.pod(node, request),
                 "status" => pod_status(node, request),
                 "eviction" => self.own_pod(node, request, "can only evict pods with spec.nodeName set to itself"),
-                other => Err(request.forbid(format!(
-                    "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
-                ))),
+                other => Err(request
+                    .forbid(format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"))),
             },
             ("", "nodes") => own_node(node, request),
             ("", "persistentvolumeclaims") => claim_status(node, request),
@@ -69,9 +68,7 @@ impl NodeRestriction {
     fn pod(&self, node: &str, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         match request.operation {
             Operation::Create => self.mirror_pod(node, request),
-            Operation::Delete => {
-                self.own_pod(node, request, "can only delete pods with spec.nodeName set to itself")
-            }
+            Operation::Delete => self.own_pod(node, request, "can only delete pods with spec.nodeName set to itself"),
             other => Err(request.forbid(format!(
                 "unexpected operation {other:?}, node {node:?} can only create and delete mirror pods"
             ))),
@@ -104,12 +101,15 @@ impl NodeRestriction {
         let [owner] = list_at(pod, "/metadata/ownerReferences") else {
             return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
         };
-        let own = str_at(owner, "/apiVersion") == "v1" && str_at(owner, "/kind") == "Node" && str_at(owner, "/name") == node;
+        let own =
+            str_at(owner, "/apiVersion") == "v1" && str_at(owner, "/kind") == "Node" && str_at(owner, "/name") == node;
         if !own {
             return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
         }
         if !bool_at(owner, "/controller") {
-            return refuse(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+            return refuse(format!(
+                "node {node:?} can only create pods with a controller owner reference set to itself"
+            ));
         }
         if bool_at(owner, "/blockOwnerDeletion") {
             return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
@@ -218,13 +218,13 @@ impl AdmissionPlugin for NodeRestriction {
 }
 
 fn pod_status(node: &str, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-    let (Some(old), Some(new), Operation::Update) = (request.old_object, request.new_object(), request.operation) else {
+    let (Some(old), Some(new), Operation::Update) = (request.old_object, request.new_object(), request.operation)
+    else {
         return Err(request.forbid(format!("unexpected operation {:?}", request.operation)));
     };
     if str_at(old, "/spec/nodeName") != node {
-        return Err(request.forbid(format!(
-            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
-        )));
+        return Err(request
+            .forbid(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")));
     }
     for (pointer, what) in [
         ("/metadata/labels", "labels through pod status"),
@@ -311,13 +311,15 @@ fn own_node(node: &str, request: &AdmissionRequest<'_>) -> Result<(), Status> {
 
 fn modified_labels(new: &Value, old: &Value) -> BTreeSet<String> {
     let empty = Map::new();
-    let labels = |v: &'_ Value| v.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or(empty.clone());
+    let labels =
+        |v: &'_ Value| v.pointer("/metadata/labels").and_then(Value::as_object).cloned().unwrap_or(empty.clone());
     let (new, old) = (labels(new), labels(old));
     new.keys().chain(old.keys()).filter(|k| new.get(*k) != old.get(*k)).cloned().collect()
 }
 
 fn forbidden_labels(modified: &BTreeSet<String>) -> Vec<String> {
-    let below = |domain: &str, root: &str| domain == root || domain.strip_suffix(root).is_some_and(|d| d.ends_with('.'));
+    let below =
+        |domain: &str, root: &str| domain == root || domain.strip_suffix(root).is_some_and(|d| d.ends_with('.'));
     modified
         .iter()
         .filter(|label| {
@@ -336,7 +338,8 @@ fn claim_status(node: &str, request: &AdmissionRequest<'_>) -> Result<(), Status
     if request.subresource != "status" {
         return Err(request.forbid("may only update PVC status"));
     }
-    let (Some(old), Some(new), Operation::Update) = (request.old_object, request.new_object(), request.operation) else {
+    let (Some(old), Some(new), Operation::Update) = (request.old_object, request.new_object(), request.operation)
+    else {
         return Err(request.forbid(format!("unexpected operation {:?}", request.operation)));
     };
     let stripped = |claim: &Value| {

@@ -81,7 +81,8 @@ impl AdmissionPlugin for Priority {
         }
         // An update that leaves the number out keeps it.
         if request.operation == Operation::Update && request.is("", "pods") && request.subresource.is_empty() {
-            let old = request.old_object.map(|o| (o["spec"]["priority"].clone(), o["spec"]["preemptionPolicy"].clone()));
+            let old =
+                request.old_object.map(|o| (o["spec"]["priority"].clone(), o["spec"]["preemptionPolicy"].clone()));
             if let (Some(pod), Some((priority, policy))) = (request.object.as_deref_mut(), old) {
                 for (key, kept) in [("priority", priority), ("preemptionPolicy", policy)] {
                     if pod["spec"].get(key).is_none_or(Value::is_null) && !kept.is_null() {

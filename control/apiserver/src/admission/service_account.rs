@@ -33,7 +33,9 @@ impl ServiceAccount {
         let ns = request.namespace.unwrap_or_default();
         let patience = if account == "default" { PATIENCE } else { Duration::from_millis(50) };
         get_soon(self.reader.as_ref(), "serviceaccounts", Some(ns), account, patience).await.ok_or_else(|| {
-            request.forbid(format!("error looking up service account {ns}/{account}: serviceaccount {account:?} not found"))
+            request.forbid(format!(
+                "error looking up service account {ns}/{account}: serviceaccount {account:?} not found"
+            ))
         })
     }
 }

@@ -24,7 +24,11 @@ impl World {
         let fake = FakeReader::new();
         fake.put("", "namespaces", json!({"metadata": {"name": "a"}, "status": {"phase": "Active"}}));
         fake.put("", "namespaces", json!({"metadata": {"name": "kube-node-lease"}}));
-        fake.put("", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": "a"}, "imagePullSecrets": [{"name": "pull"}]}));
+        fake.put(
+            "",
+            "serviceaccounts",
+            json!({"metadata": {"name": "default", "namespace": "a"}, "imagePullSecrets": [{"name": "pull"}]}),
+        );
         fake.put("", "nodes", json!({"metadata": {"name": "n1", "uid": "node-uid"}}));
         let authorizer = Arc::new(authz::Chain::new(fake.clone()));
         let chain = Chain::default_chain(&AdmissionDeps { reader: fake.clone(), authorizer });
@@ -37,7 +41,13 @@ impl World {
     }
 
     /// `what`: `pods`, `pods/status`, `leases.coordination.k8s.io`.
-    async fn run(&self, operation: Operation, what: &str, object: Option<&mut Value>, old: Option<&Value>) -> Result<(), Status> {
+    async fn run(
+        &self,
+        operation: Operation,
+        what: &str,
+        object: Option<&mut Value>,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
         let (plural, group) = what.split_once('.').unwrap_or((what, ""));
         let (plural, subresource) = plural.split_once('/').unwrap_or((plural, ""));
         let row = resource(group, plural);
@@ -90,7 +100,10 @@ fn refused(result: Result<Value, Status>, code: u16, words: &str) {
 #[tokio::test]
 async fn a_bare_pod_gets_everything_upstream_gives() {
     let world = World::new();
-    let pod = world.create("pods", pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}))).await.unwrap();
+    let pod = world
+        .create("pods", pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]})))
+        .await
+        .unwrap();
     let volume = &pod["spec"]["volumes"][0];
     let name = volume["name"].as_str().unwrap();
     assert!(name.strip_prefix("kube-api-access-").is_some_and(|s| s.len() == 5), "{name}");
@@ -140,7 +153,11 @@ async fn what_the_pod_says_wins() {
     assert!(list_at(&pod_out, "/spec/volumes").is_empty());
     let mut other = one_container();
     other["serviceAccountName"] = "nobody".into();
-    refused(world.create("pods", pod(other)).await, 403, "error looking up service account a/nobody: serviceaccount \"nobody\" not found");
+    refused(
+        world.create("pods", pod(other)).await,
+        403,
+        "error looking up service account a/nobody: serviceaccount \"nobody\" not found",
+    );
 }
 
 #[tokio::test]
@@ -151,7 +168,10 @@ async fn namespaces_decide_what_may_be_made() {
     world.create("configmaps", config_map("a")).await.unwrap();
     refused(world.create("configmaps", config_map("gone")).await, 404, "namespaces \"gone\" not found");
     let error = world.create("configmaps", config_map("ending")).await.unwrap_err();
-    assert_eq!(error.message, "configmaps \"c\" is forbidden: unable to create new content in namespace ending because it is being terminated");
+    assert_eq!(
+        error.message,
+        "configmaps \"c\" is forbidden: unable to create new content in namespace ending because it is being terminated"
+    );
     assert_eq!(error.details.as_ref().unwrap().causes[0].reason, "NamespaceTerminating");
     world.update("configmaps", &config_map("ending"), |c| c["data"] = json!({})).await.unwrap();
     let system = json!({"metadata": {"name": "kube-system"}});
@@ -166,11 +186,23 @@ async fn priorities_come_from_classes() {
     let world = World::new();
     let class = |name: &str, value: i64, default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": default, "preemptionPolicy": "Never"});
     world.fake.put("scheduling.k8s.io", "priorityclasses", class("high", 1000, false));
-    let with = |key: &str, value: Value| { let mut s = one_container(); s[key] = value; pod(s) };
+    let with = |key: &str, value: Value| {
+        let mut s = one_container();
+        s[key] = value;
+        pod(s)
+    };
     let out = world.create("pods", with("priorityClassName", "high".into())).await.unwrap();
     assert_eq!((&out["spec"]["priority"], &out["spec"]["preemptionPolicy"]), (&json!(1000), &json!("Never")));
-    refused(world.create("pods", with("priorityClassName", "none".into())).await, 403, "no PriorityClass with name none was found");
-    refused(world.create("pods", with("priority", 7.into())).await, 403, "the integer value of priority (7) must not be provided in pod spec");
+    refused(
+        world.create("pods", with("priorityClassName", "none".into())).await,
+        403,
+        "no PriorityClass with name none was found",
+    );
+    refused(
+        world.create("pods", with("priority", 7.into())).await,
+        403,
+        "the integer value of priority (7) must not be provided in pod spec",
+    );
     world.fake.put("scheduling.k8s.io", "priorityclasses", class("usual", 10, true));
     let out = world.create("pods", pod(one_container())).await.unwrap();
     assert_eq!((&out["spec"]["priority"], &out["spec"]["priorityClassName"]), (&json!(10), &json!("usual")));
@@ -196,30 +228,59 @@ async fn classes_are_defaulted() {
     world.fake.put("storage.k8s.io", "storageclasses", mark("old", storage, "2026-01-01T00:00:00Z"));
     world.fake.put("storage.k8s.io", "storageclasses", mark("new", storage, "2026-02-01T00:00:00Z"));
     let claim = |spec: Value| json!({"metadata": {"name": "c", "namespace": "a"}, "spec": spec});
-    assert_eq!(world.create("persistentvolumeclaims", claim(json!({}))).await.unwrap()["spec"]["storageClassName"], "new");
+    assert_eq!(
+        world.create("persistentvolumeclaims", claim(json!({}))).await.unwrap()["spec"]["storageClassName"],
+        "new"
+    );
     let none = world.create("persistentvolumeclaims", claim(json!({"storageClassName": ""}))).await.unwrap();
     assert_eq!(none["spec"]["storageClassName"], "");
-    world.fake.put("networking.k8s.io", "ingressclasses", mark("nginx", "ingressclass.kubernetes.io/is-default-class", "2026-01-01T00:00:00Z"));
-    assert_eq!(world.create("ingresses.networking.k8s.io", claim(json!({}))).await.unwrap()["spec"]["ingressClassName"], "nginx");
+    world.fake.put(
+        "networking.k8s.io",
+        "ingressclasses",
+        mark("nginx", "ingressclass.kubernetes.io/is-default-class", "2026-01-01T00:00:00Z"),
+    );
+    assert_eq!(
+        world.create("ingresses.networking.k8s.io", claim(json!({}))).await.unwrap()["spec"]["ingressClassName"],
+        "nginx"
+    );
 }
 
 #[tokio::test]
 async fn limit_ranges_default_and_bound() {
     let world = World::new();
-    world.fake.put("", "limitranges", json!({"metadata": {"name": "l", "namespace": "a"}, "spec": {"limits": [{
+    world.fake.put(
+        "",
+        "limitranges",
+        json!({"metadata": {"name": "l", "namespace": "a"}, "spec": {"limits": [{
         "type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "250m"},
-        "min": {"cpu": "100m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "4"}}]}}));
+        "min": {"cpu": "100m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "4"}}]}}),
+    );
     let out = world.create("pods", pod(one_container())).await.unwrap();
-    assert_eq!(out["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "250m"}}));
+    assert_eq!(
+        out["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "250m"}})
+    );
     assert_eq!(
         out["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
         "LimitRanger plugin set: cpu limit for container c; cpu request for container c"
     );
-    let with = |limit: &str, request: &str| pod(json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": limit}, "requests": {"cpu": request}}}]}));
+    let with = |limit: &str, request: &str| {
+        pod(
+            json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": limit}, "requests": {"cpu": request}}}]}),
+        )
+    };
     world.create("pods", with("1", "500m")).await.unwrap();
     refused(world.create("pods", with("2", "1")).await, 403, "maximum cpu usage per Container is 1, but limit is 2");
-    refused(world.create("pods", with("200m", "50m")).await, 403, "minimum cpu usage per Container is 100m, but request is 50m");
-    refused(world.create("pods", with("1", "200m")).await, 403, "cpu max limit to request ratio per Container is 4, but provided ratio is 5.000000");
+    refused(
+        world.create("pods", with("200m", "50m")).await,
+        403,
+        "minimum cpu usage per Container is 100m, but request is 50m",
+    );
+    refused(
+        world.create("pods", with("1", "200m")).await,
+        403,
+        "cpu max limit to request ratio per Container is 4, but provided ratio is 5.000000",
+    );
 }
 
 fn mirror() -> Value {
@@ -238,15 +299,28 @@ async fn a_kubelet_makes_only_mirrors_of_its_own() {
     let world = World::new().as_node();
     let made = world.create("pods", mirror()).await.unwrap();
     assert!(made["spec"].get("serviceAccountName").is_none(), "a mirror is left as it is");
-    let changed = |change: &dyn Fn(&mut Value)| { let mut m = mirror(); change(&mut m); m };
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut m = mirror();
+        change(&mut m);
+        m
+    };
     let table: [(Value, &str); 7] = [
         (changed(&|m| m["metadata"]["annotations"] = json!({})), "can only create mirror pods"),
         (changed(&|m| m["spec"]["nodeName"] = "n2".into()), "can only create pods with spec.nodeName set to itself"),
         (changed(&|m| m["metadata"]["ownerReferences"] = json!([])), "owner reference set to itself"),
-        (changed(&|m| m["metadata"]["ownerReferences"][0]["uid"] = "old".into()), "node n1 UID mismatch: expected old got node-uid"),
+        (
+            changed(&|m| m["metadata"]["ownerReferences"][0]["uid"] = "old".into()),
+            "node n1 UID mismatch: expected old got node-uid",
+        ),
         (changed(&|m| m["metadata"]["ownerReferences"][0]["controller"] = false.into()), "controller owner reference"),
-        (changed(&|m| m["spec"]["volumes"] = json!([{"configMap": {"name": "x"}}])), "can not create pods that reference configmaps"),
-        (changed(&|m| m["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "x"}}])), "can not create pods that reference persistentvolumeclaims"),
+        (
+            changed(&|m| m["spec"]["volumes"] = json!([{"configMap": {"name": "x"}}])),
+            "can not create pods that reference configmaps",
+        ),
+        (
+            changed(&|m| m["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "x"}}])),
+            "can not create pods that reference persistentvolumeclaims",
+        ),
     ];
     for (object, words) in table {
         refused(world.create("pods", object).await, 403, words);
@@ -262,8 +336,16 @@ async fn a_kubelet_changes_only_its_own() {
     world.fake.put("", "pods", theirs.clone());
     let running = |p: &mut Value| p["status"] = json!({"phase": "Running"});
     world.update("pods/status", &mine, running).await.unwrap();
-    refused(world.update("pods/status", &theirs, running).await, 403, "can only update pod status for pods with spec.nodeName set to itself");
-    refused(world.update("pods/status", &mine, |p| p["metadata"]["labels"] = json!({})).await, 403, "cannot update labels through pod status");
+    refused(
+        world.update("pods/status", &theirs, running).await,
+        403,
+        "can only update pod status for pods with spec.nodeName set to itself",
+    );
+    refused(
+        world.update("pods/status", &mine, |p| p["metadata"]["labels"] = json!({})).await,
+        403,
+        "cannot update labels through pod status",
+    );
     refused(world.update("pods", &mine, |_| {}).await, 403, "can only create and delete mirror pods");
     world.run(Operation::Delete, "pods", None, Some(&mine)).await.unwrap();
     assert!(world.run(Operation::Delete, "pods", None, Some(&theirs)).await.is_err());
@@ -275,16 +357,34 @@ async fn a_kubelet_changes_only_its_own() {
     for allowed in ["example.com/any", "topology.kubernetes.io/zone", "foo.node.kubernetes.io/x", "plain"] {
         world.update("nodes", &node("n1"), label(allowed)).await.unwrap_or_else(|e| panic!("{allowed}: {e}"));
     }
-    for forbidden in ["node-restriction.kubernetes.io/x", "a.node-restriction.kubernetes.io/x", "kubernetes.io/other", "node-role.kubernetes.io/master", "x.k8s.io/y"] {
+    for forbidden in [
+        "node-restriction.kubernetes.io/x",
+        "a.node-restriction.kubernetes.io/x",
+        "kubernetes.io/other",
+        "node-role.kubernetes.io/master",
+        "x.k8s.io/y",
+    ] {
         refused(world.update("nodes", &node("n1"), label(forbidden)).await, 403, "is not allowed to modify labels");
     }
-    refused(world.update("nodes", &node("n1"), |n| n["spec"]["taints"] = json!([{"key": "x"}])).await, 403, "is not allowed to modify taints");
+    refused(
+        world.update("nodes", &node("n1"), |n| n["spec"]["taints"] = json!([{"key": "x"}])).await,
+        403,
+        "is not allowed to modify taints",
+    );
 
     let lease = |name: &str, ns: &str| json!({"metadata": {"name": name, "namespace": ns}});
     world.create("leases.coordination.k8s.io", lease("n1", "kube-node-lease")).await.unwrap();
-    refused(world.create("leases.coordination.k8s.io", lease("n2", "kube-node-lease")).await, 403, "with the same name as the requesting node");
+    refused(
+        world.create("leases.coordination.k8s.io", lease("n2", "kube-node-lease")).await,
+        403,
+        "with the same name as the requesting node",
+    );
     refused(world.create("leases.coordination.k8s.io", lease("n1", "a")).await, 403, "can only access leases in the");
-    refused(world.create("csinodes.storage.k8s.io", json!({"metadata": {"name": "n2"}})).await, 403, "can only access CSINode");
+    refused(
+        world.create("csinodes.storage.k8s.io", json!({"metadata": {"name": "n2"}})).await,
+        403,
+        "can only access CSINode",
+    );
 }
 
 #[tokio::test]
@@ -292,15 +392,29 @@ async fn a_kubelet_gets_tokens_for_its_pods_audiences_only() {
     let world = World::new().as_node();
     world.fake.put("", "pods", json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": {"nodeName": "n1", "volumes": [
         {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"serviceAccountToken": {"path": "v", "audience": "vault"}}]}}]}}));
-    world.fake.put("", "pods", json!({"metadata": {"name": "q", "namespace": "a", "uid": "q"}, "spec": {"nodeName": "n2"}}));
-    let ask = |pod: &str, uid: &str, audiences: Value| json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {
-        "audiences": audiences, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}});
+    world.fake.put(
+        "",
+        "pods",
+        json!({"metadata": {"name": "q", "namespace": "a", "uid": "q"}, "spec": {"nodeName": "n2"}}),
+    );
+    let ask = |pod: &str, uid: &str, audiences: Value| {
+        json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {
+        "audiences": audiences, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}})
+    };
     let what = "serviceaccounts/token";
     world.create(what, ask("p", "u", json!([]))).await.unwrap();
     world.create(what, ask("p", "u", json!(["vault"]))).await.unwrap();
-    refused(world.create(what, ask("p", "u", json!(["other"]))).await, 403, "audience \"other\" not found in pod spec volume");
+    refused(
+        world.create(what, ask("p", "u", json!(["other"]))).await,
+        403,
+        "audience \"other\" not found in pod spec volume",
+    );
     refused(world.create(what, ask("p", "old", json!([]))).await, 403, "does not match the UID in record");
     refused(world.create(what, ask("p", "", json!([]))).await, 403, "without a uid");
     refused(world.create(what, ask("q", "q", json!([]))).await, 403, "scheduled on a different node");
-    refused(world.create(what, json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {}})).await, 403, "not bound to a pod");
+    refused(
+        world.create(what, json!({"metadata": {"name": "default", "namespace": "a"}, "spec": {}})).await,
+        403,
+        "not bound to a pod",
+    );
 }

@@ -84,7 +84,13 @@ impl ServiceAllocator {
         let objects = self.reader.list(GROUP, "servicecidrs", None);
         let live = objects.iter().filter(|o| str_at(o, "/metadata/deletionTimestamp").is_empty());
         let mut found: Vec<IpNetwork> = live
-            .flat_map(|o| list_at(o, "/spec/cidrs").iter().filter_map(Value::as_str).filter_map(|c| c.parse().ok()).collect::<Vec<_>>())
+            .flat_map(|o| {
+                list_at(o, "/spec/cidrs")
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .filter_map(|c| c.parse().ok())
+                    .collect::<Vec<_>>()
+            })
             .collect();
         // The configured ranges come first: they are what most Services are in.
         found.retain(|c| !self.config.service_cidrs.contains(c));
@@ -111,9 +117,7 @@ impl ServiceAllocator {
             return Err("the provided network does not match the current range".to_owned());
         };
         if !Range::new(cidr).is_some_and(|r| r.contains(ip)) {
-            return Err(format!(
-                "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {cidr}"
-            ));
+            return Err(format!("the provided IP ({ip}) is not in the valid range. The range of valid IPs is {cidr}"));
         }
         if self.claim(ip, owner, dry_run).await? { Ok(ip) } else { Err(ALLOCATED.to_owned()) }
     }

@@ -28,7 +28,9 @@ pub(super) fn init(service: &mut Value, old: Option<&Value>, configured: &[&str]
     }
     let policy = policy(service, old, headless_selectorless);
     service["spec"]["ipFamilyPolicy"] = policy.clone().into();
-    if policy == SINGLE && let Some(old) = old {
+    if policy == SINGLE
+        && let Some(old) = old
+    {
         downgrade(service, old);
     }
     let mut errors = count_errors(service, old, &policy);
@@ -37,7 +39,11 @@ pub(super) fn init(service: &mut Value, old: Option<&Value>, configured: &[&str]
 
     if !headless_selectorless {
         if policy == REQUIRE && configured.len() < 2 {
-            errors.push(FieldError::invalid(POLICY, policy.as_str(), "this cluster is not configured for dual-stack services"));
+            errors.push(FieldError::invalid(
+                POLICY,
+                policy.as_str(),
+                "this cluster is not configured for dual-stack services",
+            ));
         }
         for (i, family) in families.iter().enumerate() {
             if !configured.contains(&family.as_str()) {

@@ -50,9 +50,8 @@ impl PortSet {
         let dynamic = size - band;
         let start = if dynamic == 0 { 0 } else { rand::rng().random_range(0..dynamic) };
         let offsets = (0..dynamic).map(|i| band + (start + i) % dynamic).chain(0..band);
-        let free = offsets
-            .filter_map(|o| u16::try_from(u32::from(self.first) + o).ok())
-            .find(|p| !self.used.contains(p))?;
+        let free =
+            offsets.filter_map(|o| u16::try_from(u32::from(self.first) + o).ok()).find(|p| !self.used.contains(p))?;
         self.used.insert(free);
         Some(free)
     }
@@ -176,8 +175,9 @@ fn fill_node_ports(
                 let twin = ports.iter().filter(|p| p.get("port").and_then(Value::as_u64) == Some(number));
                 let wanted = twin.map(|p| port_number(p.get("nodePort"))).find(|n| *n != 0).unwrap_or_default();
                 if wanted == 0 {
-                    let port =
-                        set.take_any().ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
+                    let port = set
+                        .take_any()
+                        .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
                     taken.push(port);
                     port
                 } else {

@@ -43,7 +43,10 @@ fn keep_allocated(service: &mut Value, old: &Value) {
     if needs_node_ports(service) && needs_node_ports(old) {
         keep_node_ports(service, old);
     }
-    if needs_health_check(service) && needs_health_check(old) && empty_port(service.pointer("/spec/healthCheckNodePort")) {
+    if needs_health_check(service)
+        && needs_health_check(old)
+        && empty_port(service.pointer("/spec/healthCheckNodePort"))
+    {
         service["spec"]["healthCheckNodePort"] = old["spec"]["healthCheckNodePort"].clone();
     }
 }
@@ -89,7 +92,11 @@ fn follow_cluster_ip(service: &mut Value, old: &Value) {
             remove(service, "clusterIPs");
         } else {
             let mut next = ips;
-            if next.is_empty() { next.push(ip) } else { next[0] = ip }
+            if next.is_empty() {
+                next.push(ip)
+            } else {
+                next[0] = ip
+            }
             service["spec"]["clusterIPs"] = json!(next);
         }
     } else if ips_changed && !ip_changed {

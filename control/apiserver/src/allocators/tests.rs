@@ -29,7 +29,12 @@ fn service(name: &str, spec: &Value) -> Value {
 }
 
 /// Allocates, stores, commits.
-async fn create(fake: &Arc<FakeReader>, allocator: &Arc<ServiceAllocator>, name: &str, spec: &Value) -> Result<Value, Status> {
+async fn create(
+    fake: &Arc<FakeReader>,
+    allocator: &Arc<ServiceAllocator>,
+    name: &str,
+    spec: &Value,
+) -> Result<Value, Status> {
     let mut object = service(name, spec);
     let allocation = allocator.allocate(&mut object, None, false).await?;
     fake.put("", "services", object.clone());
@@ -37,7 +42,12 @@ async fn create(fake: &Arc<FakeReader>, allocator: &Arc<ServiceAllocator>, name:
     Ok(object)
 }
 
-async fn update(fake: &Arc<FakeReader>, allocator: &Arc<ServiceAllocator>, name: &str, spec: &Value) -> Result<Value, Status> {
+async fn update(
+    fake: &Arc<FakeReader>,
+    allocator: &Arc<ServiceAllocator>,
+    name: &str,
+    spec: &Value,
+) -> Result<Value, Status> {
     let old = fake.get("", "services", Some("default"), name).unwrap();
     let mut object = service(name, spec);
     let allocation = allocator.allocate(&mut object, Some(&old), false).await?;
@@ -93,22 +103,52 @@ async fn a_plain_service_is_filled() {
     assert_eq!(addresses(&fake), HashSet::from([ip.to_owned()]));
     allocator.release(&object).await;
     assert!(addresses(&fake).is_empty());
-    create(&fake, &allocator, "again", &json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30080}]})).await.unwrap();
+    create(&fake, &allocator, "again", &json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30080}]}))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn refusals_read_like_upstreams() {
     let fake = FakeReader::new();
     let allocator = allocator(&fake, &["10.96.0.0/16"]);
-    create(&fake, &allocator, "first", &json!({"clusterIP": "10.96.0.10", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})).await.unwrap();
+    create(
+        &fake,
+        &allocator,
+        "first",
+        &json!({"clusterIP": "10.96.0.10", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}),
+    )
+    .await
+    .unwrap();
     let table = [
-        (json!({"clusterIP": "10.96.0.10"}), "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated"),
-        (json!({"clusterIP": "10.1.2.3"}), "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.1.2.3\"]: failed to allocate IP 10.1.2.3: the provided network does not match the current range"),
-        (json!({"clusterIP": "10.96.0.0"}), "the provided IP (10.96.0.0) is not in the valid range. The range of valid IPs is 10.96.0.0/16"),
-        (json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 80, "nodePort": 30080}]}), "Service \"x\" is invalid: spec.ports[1].nodePort: Invalid value: 30080: provided port is already allocated"),
-        (json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}), "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"),
-        (json!({"ipFamilyPolicy": "RequireDualStack"}), "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"),
-        (json!({"ipFamilies": ["IPv6"]}), "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"),
+        (
+            json!({"clusterIP": "10.96.0.10"}),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: provided IP is already allocated",
+        ),
+        (
+            json!({"clusterIP": "10.1.2.3"}),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.1.2.3\"]: failed to allocate IP 10.1.2.3: the provided network does not match the current range",
+        ),
+        (
+            json!({"clusterIP": "10.96.0.0"}),
+            "the provided IP (10.96.0.0) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 1}, {"port": 80, "nodePort": 30080}]}),
+            "Service \"x\" is invalid: spec.ports[1].nodePort: Invalid value: 30080: provided port is already allocated",
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}),
+            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767",
+        ),
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
         (json!({"clusterIP": "nonsense"}), "must be a valid IP address"),
     ];
     for (spec, words) in table {
@@ -130,7 +170,8 @@ async fn headless_and_external_name_take_nothing() {
     let selectorless = create(&fake, &allocator, "s", &json!({"clusterIP": "None", "selector": {}})).await.unwrap();
     assert_eq!(selectorless["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
     assert_eq!(selectorless["spec"]["ipFamilyPolicy"], "RequireDualStack");
-    let external = create(&fake, &allocator, "e", &json!({"type": "ExternalName", "externalName": "example.org"})).await.unwrap();
+    let external =
+        create(&fake, &allocator, "e", &json!({"type": "ExternalName", "externalName": "example.org"})).await.unwrap();
     assert!(external["spec"].get("clusterIP").is_none());
     assert!(addresses(&fake).is_empty());
 }
@@ -233,7 +274,9 @@ async fn one_asked_address_has_one_winner() {
     let tasks: Vec<_> = (0..16)
         .map(|i| {
             let (fake, allocator) = (fake.clone(), allocator.clone());
-            tokio::spawn(async move { create(&fake, &allocator, &format!("s{i}"), &json!({"clusterIP": "10.96.0.10"})).await.is_ok() })
+            tokio::spawn(async move {
+                create(&fake, &allocator, &format!("s{i}"), &json!({"clusterIP": "10.96.0.10"})).await.is_ok()
+            })
         })
         .collect();
     let mut won = 0;
@@ -251,7 +294,11 @@ async fn repair_finds_leaks_and_losses() {
     let allocator = allocator(&fake, &["10.96.0.0/16"]);
     allocator.repair().await.unwrap();
     assert_eq!(addresses(&fake), HashSet::from(["10.96.0.9".to_owned()]));
-    assert!(create(&fake, &allocator, "x", &json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30009}]})).await.is_err());
+    assert!(
+        create(&fake, &allocator, "x", &json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 30009}]}))
+            .await
+            .is_err()
+    );
 
     // What a cut request holds is only let go when two rounds saw it.
     let mut cut = service("cut", &json!({"type": "NodePort"}));

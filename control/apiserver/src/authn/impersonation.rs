@@ -79,19 +79,13 @@ fn needed(
     all
 }
 
-fn impersonated(
-    name: String,
-    mut groups: Vec<String>,
-    uid: String,
-    extra: BTreeMap<String, Vec<String>>,
-) -> UserInfo {
+fn impersonated(name: String, mut groups: Vec<String>, uid: String, extra: BTreeMap<String, Vec<String>>) -> UserInfo {
     if groups.is_empty()
         && let Some((namespace, _)) = split_service_account(&name)
     {
         groups = service_account_groups(namespace);
     }
-    let implied =
-        if name == UserInfo::ANONYMOUS { UserInfo::UNAUTHENTICATED } else { UserInfo::AUTHENTICATED };
+    let implied = if name == UserInfo::ANONYMOUS { UserInfo::UNAUTHENTICATED } else { UserInfo::AUTHENTICATED };
     let told = groups.iter().any(|g| g == UserInfo::AUTHENTICATED || g == UserInfo::UNAUTHENTICATED);
     if !told {
         groups.push(implied.to_owned());

@@ -101,8 +101,7 @@ pub struct Authenticator {
 impl Authenticator {
     /// Fails when a CA bundle is not usable.
     pub fn new(config: AuthnConfig, reader: Arc<dyn ObjectReader>) -> Result<Self, AuthnError> {
-        let verifier =
-            |ca: &[CertificateDer<'static>]| (!ca.is_empty()).then(|| ChainVerifier::new(ca)).transpose();
+        let verifier = |ca: &[CertificateDer<'static>]| (!ca.is_empty()).then(|| ChainVerifier::new(ca)).transpose();
         let client_ca = verifier(&config.client_ca)?;
         let front_proxy_ca = match &config.request_header {
             Some(front) => verifier(&front.ca)?,

@@ -49,7 +49,11 @@ impl World {
         self.request(body).unwrap()["status"]["token"].as_str().unwrap().to_owned()
     }
 
-    fn authenticator(&self, client_ca: Vec<CertificateDer<'static>>, request_header: Option<RequestHeaderConfig>) -> Authenticator {
+    fn authenticator(
+        &self,
+        client_ca: Vec<CertificateDer<'static>>,
+        request_header: Option<RequestHeaderConfig>,
+    ) -> Authenticator {
         let config = AuthnConfig {
             client_ca,
             request_header,
@@ -128,9 +132,30 @@ fn bad_tokens_are_refused() {
         assert!(error.contains(expect), "wanted {expect:?}, got {error:?}");
     };
     let hour = json!({"spec": {"expirationSeconds": 3600}});
-    check(hour.clone(), &|w, t| { w.pass(3661); t }, "has expired");
-    check(hour.clone(), &|w, t| { w.pass(-61); t }, "not valid yet");
-    check(hour.clone(), &|w, t| { w.fake.remove("", "serviceaccounts", "a", "bot"); t }, "service account a/bot not found");
+    check(
+        hour.clone(),
+        &|w, t| {
+            w.pass(3661);
+            t
+        },
+        "has expired",
+    );
+    check(
+        hour.clone(),
+        &|w, t| {
+            w.pass(-61);
+            t
+        },
+        "not valid yet",
+    );
+    check(
+        hour.clone(),
+        &|w, t| {
+            w.fake.remove("", "serviceaccounts", "a", "bot");
+            t
+        },
+        "service account a/bot not found",
+    );
     check(
         hour.clone(),
         &|w, t| {
@@ -139,8 +164,22 @@ fn bad_tokens_are_refused() {
         },
         "service account UID (another) does not match",
     );
-    check(bound_to("Pod", "p", 3607), &|w, t| { w.fake.remove("", "pods", "a", "p"); t }, "invalidated: bound pod \"p\"");
-    check(bound_to("Node", "n1", 600), &|w, t| { w.fake.remove("", "nodes", "", "n1"); t }, "invalidated: bound node \"n1\"");
+    check(
+        bound_to("Pod", "p", 3607),
+        &|w, t| {
+            w.fake.remove("", "pods", "a", "p");
+            t
+        },
+        "invalidated: bound pod \"p\"",
+    );
+    check(
+        bound_to("Node", "n1", 600),
+        &|w, t| {
+            w.fake.remove("", "nodes", "", "n1");
+            t
+        },
+        "invalidated: bound node \"n1\"",
+    );
     check(
         bound_to("Pod", "p", 3607),
         &|w, t| {
@@ -149,19 +188,43 @@ fn bad_tokens_are_refused() {
         },
         "invalidated",
     );
-    check(hour.clone(), &|_, t| { let mut t = t; let c = if t.pop() == Some('A') { 'E' } else { 'A' }; t.push(c); t }, "signature is invalid");
+    check(
+        hour.clone(),
+        &|_, t| {
+            let mut t = t;
+            let c = if t.pop() == Some('A') { 'E' } else { 'A' };
+            t.push(c);
+            t
+        },
+        "signature is invalid",
+    );
     check(hour.clone(), &|_, t| t.replacen('.', "", 1), "no JWT");
     check(hour.clone(), &|_, _| "a".repeat(20_000), "too long");
-    check(hour.clone(), &|_, t| {
-        // `alg: none` over the same claims.
-        let mut parts = t.split('.');
-        let (_, payload) = (parts.next(), parts.next().unwrap());
-        format!("eyJhbGciOiJub25lIn0.{payload}.")
-    }, "no JWT");
-    check(hour, &|w, _| {
-        let other = issuer(&clock(&w.now_s), Vec::new());
-        other.sign(&Claims { aud: vec![ISSUER.to_owned()], exp: i64::MAX, sub: "system:serviceaccount:a:bot".to_owned(), ..Claims::default() }).unwrap()
-    }, "signature is invalid");
+    check(
+        hour.clone(),
+        &|_, t| {
+            // `alg: none` over the same claims.
+            let mut parts = t.split('.');
+            let (_, payload) = (parts.next(), parts.next().unwrap());
+            format!("eyJhbGciOiJub25lIn0.{payload}.")
+        },
+        "no JWT",
+    );
+    check(
+        hour,
+        &|w, _| {
+            let other = issuer(&clock(&w.now_s), Vec::new());
+            other
+                .sign(&Claims {
+                    aud: vec![ISSUER.to_owned()],
+                    exp: i64::MAX,
+                    sub: "system:serviceaccount:a:bot".to_owned(),
+                    ..Claims::default()
+                })
+                .unwrap()
+        },
+        "signature is invalid",
+    );
 }
 
 #[test]
@@ -196,16 +259,25 @@ fn token_requests_are_validated() {
         assert!(error.message.contains(words), "wanted {words:?}, got {:?}", error.message);
     };
     check(json!({"spec": {"expirationSeconds": 599}}), 422, "may not specify a duration less than 10 minutes");
-    check(json!({"spec": {"expirationSeconds": 1_i64 << 33}}), 422, "may not specify a duration larger than 2^32 seconds");
+    check(
+        json!({"spec": {"expirationSeconds": 1_i64 << 33}}),
+        422,
+        "may not specify a duration larger than 2^32 seconds",
+    );
     check(json!({"metadata": {"name": "other"}}), 422, "must match the service account name if specified");
     check(bound_to("Pod", "gone", 600), 404, "pods \"gone\" not found");
     check(bound_to("Deployment", "x", 600), 400, "cannot bind token to object of type");
     let mut wrong = bound_to("Pod", "p", 600);
     wrong["spec"]["boundObjectRef"]["uid"] = "stale".into();
     check(wrong, 409, "the UID in the bound object reference (stale) does not match");
-    world.fake.put("", "pods", json!({"metadata": {"name": "q", "namespace": "a"}, "spec": {"serviceAccountName": "default"}}));
+    world.fake.put(
+        "",
+        "pods",
+        json!({"metadata": {"name": "q", "namespace": "a"}, "spec": {"serviceAccountName": "default"}}),
+    );
     check(bound_to("Pod", "q", 600), 400, "running with different serviceaccount name.");
-    let missing = token_request(&world.tokens, world.fake.as_ref(), &UserInfo::new("x", &[]), "a", "nobody", &json!({}));
+    let missing =
+        token_request(&world.tokens, world.fake.as_ref(), &UserInfo::new("x", &[]), "a", "nobody", &json!({}));
     assert_eq!(missing.unwrap_err().message, "serviceaccounts \"nobody\" not found");
 }
 
@@ -296,10 +368,14 @@ fn certificates_become_users() {
     let world = World::new();
     let (ours, theirs) = (ca(), ca());
     let authenticator = world.authenticator(vec![ours.der.clone()], None);
-    let ask = |cert: &CertificateDer<'static>| authenticator.authenticate(&parts(&[]), Some(std::slice::from_ref(cert)));
+    let ask =
+        |cert: &CertificateDer<'static>| authenticator.authenticate(&parts(&[]), Some(std::slice::from_ref(cert)));
     let good = client_cert(&ours, "jane", &["dev"], ClientAuth);
     let user = ask(&good).unwrap();
-    assert_eq!((user.name.as_str(), user.groups.as_slice()), ("jane", &["dev".to_owned(), "system:authenticated".to_owned()][..]));
+    assert_eq!(
+        (user.name.as_str(), user.groups.as_slice()),
+        ("jane", &["dev".to_owned(), "system:authenticated".to_owned()][..])
+    );
     let refused = [
         ("of another CA", client_cert(&theirs, "jane", &[], ClientAuth)),
         ("for servers", client_cert(&ours, "jane", &[], ServerAuth)),
@@ -339,10 +415,13 @@ fn the_order_of_credentials() {
 fn only_the_front_proxy_tells_users_in_headers() {
     let world = World::new();
     let (clients, front) = (ca(), ca());
-    let config = RequestHeaderConfig { ca: vec![front.der.clone()], allowed_names: vec!["front-proxy-client".to_owned()] };
+    let config =
+        RequestHeaderConfig { ca: vec![front.der.clone()], allowed_names: vec!["front-proxy-client".to_owned()] };
     let authenticator = world.authenticator(vec![clients.der.clone()], Some(config));
     let headers = [
-        ("x-remote-user", "jane"), ("x-remote-group", "dev"), ("x-remote-group", "ops"),
+        ("x-remote-user", "jane"),
+        ("x-remote-group", "dev"),
+        ("x-remote-group", "ops"),
         ("x-remote-extra-acme.com%2fproject", "p1"),
     ];
     let ask = |cert: CertificateDer<'static>| authenticator.authenticate(&parts(&headers), Some(&[cert]));
@@ -351,7 +430,10 @@ fn only_the_front_proxy_tells_users_in_headers() {
     assert_eq!(user.name, "jane");
     assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
     assert_eq!(user.extra["acme.com/project"], ["p1"]);
-    assert_eq!(ask(client_cert(&clients, "front-proxy-client", &[], client.clone())).unwrap().name, "front-proxy-client");
+    assert_eq!(
+        ask(client_cert(&clients, "front-proxy-client", &[], client.clone())).unwrap().name,
+        "front-proxy-client"
+    );
     assert_eq!(ask(client_cert(&front, "somebody", &[], client)).unwrap_err().code, 401);
 }
 
@@ -360,19 +442,29 @@ fn impersonation_is_asked_for() {
     let world = World::new();
     let chain = authz::Chain::new(world.fake.clone());
     let rbac = "rbac.authorization.k8s.io";
-    world.fake.put(rbac, "clusterroles", json!({"metadata": {"name": "i"}, "rules": [
+    world.fake.put(
+        rbac,
+        "clusterroles",
+        json!({"metadata": {"name": "i"}, "rules": [
         {"apiGroups": [""], "resources": ["users", "serviceaccounts"], "verbs": ["impersonate"]},
         {"apiGroups": [""], "resources": ["groups"], "resourceNames": ["dev"], "verbs": ["impersonate"]},
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["userextras/scope"], "verbs": ["impersonate"]}]}));
-    world.fake.put(rbac, "clusterrolebindings", json!({"metadata": {"name": "i"},
-        "roleRef": {"kind": "ClusterRole", "name": "i"}, "subjects": [{"kind": "User", "name": "boss"}]}));
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["userextras/scope"], "verbs": ["impersonate"]}]}),
+    );
+    world.fake.put(
+        rbac,
+        "clusterrolebindings",
+        json!({"metadata": {"name": "i"},
+        "roleRef": {"kind": "ClusterRole", "name": "i"}, "subjects": [{"kind": "User", "name": "boss"}]}),
+    );
     let boss = Arc::new(UserInfo::new("boss", &[]));
     let ask = |user: &Arc<UserInfo>, headers: &[(&str, &str)]| {
         let headers: HeaderMap = parts(headers).headers;
         impersonate(&headers, user, &chain)
     };
     assert_eq!(ask(&boss, &[]).unwrap().name, "boss");
-    let jane = ask(&boss, &[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("impersonate-extra-scope", "x")]).unwrap();
+    let jane =
+        ask(&boss, &[("impersonate-user", "jane"), ("impersonate-group", "dev"), ("impersonate-extra-scope", "x")])
+            .unwrap();
     assert_eq!((jane.name.as_str(), jane.groups.join(" ").as_str()), ("jane", "dev system:authenticated"));
     assert_eq!(jane.extra["scope"], ["x"]);
     let bot = ask(&boss, &[("impersonate-user", "system:serviceaccount:a:bot")]).unwrap();

@@ -31,7 +31,9 @@ pub fn token_request(
     let asked_uid = uid(body);
     if !asked_uid.is_empty() && asked_uid != uid(&account) {
         let live = uid(&account);
-        let why = format!("the UID in the token request ({asked_uid}) does not match the UID of the service account ({live})");
+        let why = format!(
+            "the UID in the token request ({asked_uid}) does not match the UID of the service account ({live})"
+        );
         return Err(Status::conflict_because((GROUP, "TokenRequest"), service_account, why));
     }
     let mut audiences = strings_at(body, "/spec/audiences");
@@ -145,8 +147,7 @@ fn bound_objects(
             return Err(Status::bad_request(text));
         }
     };
-    let live =
-        reader.get("", resource, scope, object_name).ok_or_else(|| Status::not_found(resource, object_name))?;
+    let live = reader.get("", resource, scope, object_name).ok_or_else(|| Status::not_found(resource, object_name))?;
     if kind == "Pod" && str_at(&live, "/spec/serviceAccountName") != service_account {
         let text = format!(
             "cannot bind token for serviceaccount {service_account:?} to pod running with different serviceaccount name."

@@ -117,9 +117,13 @@ fn refusal(a: &Attributes) -> String {
     if !a.resource_request {
         return format!("User {user} cannot {} path {}", a.verb, quote(&a.path));
     }
-    let resource = if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
-    let place =
-        if a.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace {}", quote(&a.namespace)) };
+    let resource =
+        if a.subresource.is_empty() { a.resource.clone() } else { format!("{}/{}", a.resource, a.subresource) };
+    let place = if a.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {}", quote(&a.namespace))
+    };
     format!("User {user} cannot {} resource {} in API group {} {place}", a.verb, quote(&resource), quote(&a.api_group))
 }
 

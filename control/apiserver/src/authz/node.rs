@@ -147,7 +147,9 @@ impl NodeAuthorizer {
         }
         match a.verb.as_str() {
             "create" => Ok(()),
-            "get" | "update" | "patch" | "delete" => self.names_node(node, "resource.k8s.io", "resourceslices", None, a),
+            "get" | "update" | "patch" | "delete" => {
+                self.names_node(node, "resource.k8s.io", "resourceslices", None, a)
+            }
             "watch" | "list" | "deletecollection" if selects_node(&a.field_selector, node) => Ok(()),
             "watch" | "list" | "deletecollection" => {
                 deny("can only list/watch/deletecollection resourceslices with nodeName field selector")

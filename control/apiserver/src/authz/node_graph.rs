@@ -73,7 +73,10 @@ impl NodeGraph {
         }
         state.refresh_volumes(self.reader.as_ref());
         let key = (object_ns.to_owned(), object.to_owned());
-        state.claims_of_secret.get(&key).is_some_and(|claims| claims.iter().any(|(ns, c)| state.has(node, Kind::Claim, ns, c)))
+        state
+            .claims_of_secret
+            .get(&key)
+            .is_some_and(|claims| claims.iter().any(|(ns, c)| state.has(node, Kind::Claim, ns, c)))
     }
 
     /// Whether the PersistentVolume is claimed by a Pod bound to `node`.
@@ -177,9 +180,14 @@ impl State {
 
 fn same_references(old: &Value, new: &Value) -> bool {
     let field = |v: &Value, pointer: &str| v.pointer(pointer).cloned();
-    ["/metadata/uid", "/spec/ephemeralContainers", "/status/resourceClaimStatuses", "/status/extendedResourceClaimStatus"]
-        .iter()
-        .all(|p| field(old, p) == field(new, p))
+    [
+        "/metadata/uid",
+        "/spec/ephemeralContainers",
+        "/status/resourceClaimStatuses",
+        "/status/extendedResourceClaimStatus",
+    ]
+    .iter()
+    .all(|p| field(old, p) == field(new, p))
 }
 
 fn targets(pod: &Value) -> Vec<Target> {

@@ -27,12 +27,15 @@ pub fn local_subject_access_review(chain: &Chain, namespace: &str, body: &Value)
     let kind = "LocalSubjectAccessReview";
     let asked = str_at(body, "/spec/resourceAttributes/namespace");
     if asked != namespace {
-        return Err(Status::bad_request(format!("spec.resourceAttributes.namespace must match namespace: {namespace}")));
+        return Err(Status::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {namespace}"
+        )));
     }
     let user = spec_user(kind, body)?;
     let attributes = attributes(kind, body, user)?;
     if !attributes.resource_request {
-        let error = FieldError::invalid("spec.nonResourceAttributes", Value::Null, "disallowed on this kind of request");
+        let error =
+            FieldError::invalid("spec.nonResourceAttributes", Value::Null, "disallowed on this kind of request");
         return Err(Status::invalid(kind, GROUP, "", &[error]));
     }
     Ok(answer(kind, body, decide(chain, &attributes)))

@@ -152,11 +152,7 @@ fn url_matches(rule: &str, path: &str) -> bool {
 /// What of `wanted` `owned` does not allow; empty when nothing is missing (upstream `validation.Covers`).
 #[must_use]
 pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    wanted
-        .iter()
-        .flat_map(Rule::atoms)
-        .filter(|atom| !owned.iter().any(|rule| rule.covers_atom(atom)))
-        .collect()
+    wanted.iter().flat_map(Rule::atoms).filter(|atom| !owned.iter().any(|rule| rule.covers_atom(atom))).collect()
 }
 
 impl fmt::Display for Rule {

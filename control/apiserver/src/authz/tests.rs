@@ -78,32 +78,52 @@ async fn bootstrap_policy_in_force() {
         &chain,
         &anonymous,
         &[
-            ("get /healthz", true), ("get /livez", true), ("get /readyz", true), ("get /version", true),
-            ("get /api", false), ("get /metrics", false), ("list pods default/", false),
+            ("get /healthz", true),
+            ("get /livez", true),
+            ("get /readyz", true),
+            ("get /version", true),
+            ("get /api", false),
+            ("get /metrics", false),
+            ("list pods default/", false),
         ],
     );
     check(
         &chain,
         &user("jane", &[]),
-        &[("get /apis/apps/v1", true), ("create selfsubjectreviews.authentication.k8s.io", true), ("list pods default/", false)],
+        &[
+            ("get /apis/apps/v1", true),
+            ("create selfsubjectreviews.authentication.k8s.io", true),
+            ("list pods default/", false),
+        ],
     );
     check(
         &chain,
         &user("system:kube-scheduler", &[]),
         &[
-            ("create pods/binding default/p", true), ("create bindings default/p", true), ("list nodes", true), ("patch pods/status default/p", true),
-            ("get secrets default/s", false), ("create pods default/p", false),
+            ("create pods/binding default/p", true),
+            ("create bindings default/p", true),
+            ("list nodes", true),
+            ("patch pods/status default/p", true),
+            ("get secrets default/s", false),
+            ("create pods default/p", false),
         ],
     );
     check(
         &chain,
         &user("system:kube-controller-manager", &[]),
         &[
-            ("create pods default/p", true), ("update deployments/status.apps default/d", true), ("create replicasets.apps default/r", true),
-            ("create endpointslices.discovery.k8s.io default/e", true), ("patch pods/status default/p", true),
-            ("create configmaps default/kube-root-ca.crt", true), ("create serviceaccounts default/default", true),
-            ("delete namespaces x", true), ("update namespaces/finalize x", true), ("list whatevers.example.com", true),
-            ("create events.events.k8s.io default/e", true), ("update nodes/status n1", true),
+            ("create pods default/p", true),
+            ("update deployments/status.apps default/d", true),
+            ("create replicasets.apps default/r", true),
+            ("create endpointslices.discovery.k8s.io default/e", true),
+            ("patch pods/status default/p", true),
+            ("create configmaps default/kube-root-ca.crt", true),
+            ("create serviceaccounts default/default", true),
+            ("delete namespaces x", true),
+            ("update namespaces/finalize x", true),
+            ("list whatevers.example.com", true),
+            ("create events.events.k8s.io default/e", true),
+            ("update nodes/status n1", true),
             ("create clusterrolebindings.rbac.authorization.k8s.io x", false),
         ],
     );
@@ -115,7 +135,12 @@ async fn bootstrap_policy_in_force() {
     check(
         &chain,
         &user("kube-apiserver-kubelet-client", &[]),
-        &[("create nodes/proxy n1", true), ("get nodes/metrics n1", true), ("get nodes/healthz n1", true), ("list pods", false)],
+        &[
+            ("create nodes/proxy n1", true),
+            ("get nodes/metrics n1", true),
+            ("get nodes/healthz n1", true),
+            ("list pods", false),
+        ],
     );
     // An edit binding in one namespace reaches just that.
     fake.put(
@@ -128,8 +153,12 @@ async fn bootstrap_policy_in_force() {
         }),
     );
     let table = [
-        ("create pods dev/p", true), ("get pods/log dev/p", true), ("update deployments/scale.apps dev/d", true),
-        ("create roles.rbac.authorization.k8s.io dev/r", false), ("create pods default/p", false), ("list pods", false),
+        ("create pods dev/p", true),
+        ("get pods/log dev/p", true),
+        ("update deployments/scale.apps dev/d", true),
+        ("create roles.rbac.authorization.k8s.io dev/r", false),
+        ("create pods default/p", false),
+        ("list pods", false),
     ];
     check(&chain, &user("jane", &[]), &table);
     check(&chain, &user("system:serviceaccount:dev:bot", &[]), &table);
@@ -145,12 +174,28 @@ fn rules_match_as_upstream() {
         (json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"]}), "get pods/log a/b", true),
         (json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"]}), "get pods a/b", false),
         (json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}), "explode bombs/fuse.x a/b", true),
-        (json!({"verbs": ["update"], "apiGroups": ["*"], "resources": ["*/scale"]}), "update deployments/scale.apps a/b", true),
+        (
+            json!({"verbs": ["update"], "apiGroups": ["*"], "resources": ["*/scale"]}),
+            "update deployments/scale.apps a/b",
+            true,
+        ),
         (json!({"verbs": ["update"], "apiGroups": ["*"], "resources": ["*/scale"]}), "update scale.apps a/b", false),
         (json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods/*"]}), "get pods/log a/b", false),
-        (json!({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}), "get secrets a/x", true),
-        (json!({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}), "get secrets a/y", false),
-        (json!({"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}), "list secrets a/", false),
+        (
+            json!({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}),
+            "get secrets a/x",
+            true,
+        ),
+        (
+            json!({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}),
+            "get secrets a/y",
+            false,
+        ),
+        (
+            json!({"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}),
+            "list secrets a/",
+            false,
+        ),
         (json!({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["pods"]}), "get pods a/b", false),
         (json!({"verbs": ["get"], "nonResourceURLs": ["/logs/*"]}), "get /logs/kubelet", true),
         (json!({"verbs": ["get"], "nonResourceURLs": ["/logs/*"]}), "get /logs", false),
@@ -206,19 +251,28 @@ fn pod(ns: &str, name: &str, node: &str, extra: &Value) -> Value {
 #[tokio::test]
 async fn a_node_reaches_what_its_pods_need_and_no_more() {
     let (fake, chain) = cluster().await;
-    fake.put("", "pods", pod("a", "mine", "n1", &json!({
-        "imagePullSecrets": [{"name": "pull"}],
-        "volumes": [
-            {"name": "s", "secret": {"secretName": "mounted"}},
-            {"name": "p", "projected": {"sources": [{"configMap": {"name": "projected"}}]}},
-            {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}},
-            {"name": "eph", "ephemeral": {}},
-        ],
-        "containers": [{
-            "env": [{"valueFrom": {"secretKeyRef": {"name": "env"}}}],
-            "envFrom": [{"configMapRef": {"name": "envfrom"}}],
-        }],
-    })));
+    fake.put(
+        "",
+        "pods",
+        pod(
+            "a",
+            "mine",
+            "n1",
+            &json!({
+                "imagePullSecrets": [{"name": "pull"}],
+                "volumes": [
+                    {"name": "s", "secret": {"secretName": "mounted"}},
+                    {"name": "p", "projected": {"sources": [{"configMap": {"name": "projected"}}]}},
+                    {"name": "c", "persistentVolumeClaim": {"claimName": "claim"}},
+                    {"name": "eph", "ephemeral": {}},
+                ],
+                "containers": [{
+                    "env": [{"valueFrom": {"secretKeyRef": {"name": "env"}}}],
+                    "envFrom": [{"configMapRef": {"name": "envfrom"}}],
+                }],
+            }),
+        ),
+    );
     fake.put("", "pods", pod("a", "theirs", "n2", &json!({"volumes": [{"secret": {"secretName": "other"}}]})));
     fake.put("", "pods", pod("a", "pending", "", &json!({"volumes": [{"secret": {"secretName": "unbound"}}]})));
     let mut mirror = pod("a", "mirror", "n1", &json!({"volumes": [{"secret": {"secretName": "stolen"}}]}));
@@ -227,23 +281,56 @@ async fn a_node_reaches_what_its_pods_need_and_no_more() {
     fake.put("", "persistentvolumes", json!({"metadata": {"name": "pv"}, "spec": {
         "claimRef": {"namespace": "a", "name": "claim"}, "csi": {"nodeStageSecretRef": {"namespace": "csi", "name": "stage"}}}}));
     let node_objects = [
-        ("get secrets a/mounted", true), ("watch secrets a/mounted", true), ("get secrets a/pull", true), ("get secrets a/env", true),
-        ("get configmaps a/projected", true), ("list configmaps a/envfrom", true),
-        ("get secrets a/other", false), ("get secrets a/unbound", false), ("get secrets a/stolen", false), ("get secrets b/mounted", false),
-        ("list secrets a/", false), ("update secrets a/mounted", false), ("list secrets", false),
-        ("get persistentvolumeclaims a/claim", true), ("get persistentvolumeclaims a/mine-eph", true), ("list persistentvolumeclaims a/claim", false),
-        ("update persistentvolumeclaims/status a/claim", true), ("update persistentvolumeclaims a/claim", false),
-        ("get persistentvolumes pv", true), ("get persistentvolumes other", false), ("get secrets csi/stage", true),
-        ("create serviceaccounts/token a/default", true), ("create serviceaccounts/token b/default", false), ("get serviceaccounts a/default", true),
-        ("get pods a/mine", true), ("get pods a/theirs", false), ("list pods", false), ("get pods/log a/mine", false),
-        ("list pods / spec.nodeName=n1", true), ("watch pods / spec.nodeName=n2", false),
-        ("create pods a/x", true), ("update pods a/mine", false), ("patch pods/status a/mine", true), ("create pods/eviction a/mine", true),
-        ("get nodes n1", true), ("get nodes n2", false), ("list nodes", false), ("patch nodes/status n1", true), ("delete nodes n1", false),
-        ("update leases.coordination.k8s.io kube-node-lease/n1", true), ("update leases.coordination.k8s.io kube-node-lease/n2", false),
+        ("get secrets a/mounted", true),
+        ("watch secrets a/mounted", true),
+        ("get secrets a/pull", true),
+        ("get secrets a/env", true),
+        ("get configmaps a/projected", true),
+        ("list configmaps a/envfrom", true),
+        ("get secrets a/other", false),
+        ("get secrets a/unbound", false),
+        ("get secrets a/stolen", false),
+        ("get secrets b/mounted", false),
+        ("list secrets a/", false),
+        ("update secrets a/mounted", false),
+        ("list secrets", false),
+        ("get persistentvolumeclaims a/claim", true),
+        ("get persistentvolumeclaims a/mine-eph", true),
+        ("list persistentvolumeclaims a/claim", false),
+        ("update persistentvolumeclaims/status a/claim", true),
+        ("update persistentvolumeclaims a/claim", false),
+        ("get persistentvolumes pv", true),
+        ("get persistentvolumes other", false),
+        ("get secrets csi/stage", true),
+        ("create serviceaccounts/token a/default", true),
+        ("create serviceaccounts/token b/default", false),
+        ("get serviceaccounts a/default", true),
+        ("get pods a/mine", true),
+        ("get pods a/theirs", false),
+        ("list pods", false),
+        ("get pods/log a/mine", false),
+        ("list pods / spec.nodeName=n1", true),
+        ("watch pods / spec.nodeName=n2", false),
+        ("create pods a/x", true),
+        ("update pods a/mine", false),
+        ("patch pods/status a/mine", true),
+        ("create pods/eviction a/mine", true),
+        ("get nodes n1", true),
+        ("get nodes n2", false),
+        ("list nodes", false),
+        ("patch nodes/status n1", true),
+        ("delete nodes n1", false),
+        ("update leases.coordination.k8s.io kube-node-lease/n1", true),
+        ("update leases.coordination.k8s.io kube-node-lease/n2", false),
         ("update leases.coordination.k8s.io default/n1", false),
-        ("get csinodes.storage.k8s.io n1", true), ("get csinodes.storage.k8s.io n2", false),
-        ("list services", true), ("create events default/e", true), ("create tokenreviews.authentication.k8s.io", true),
-        ("create subjectaccessreviews.authorization.k8s.io", true), ("list csidrivers.storage.k8s.io", true), ("list runtimeclasses.node.k8s.io", true),
+        ("get csinodes.storage.k8s.io n1", true),
+        ("get csinodes.storage.k8s.io n2", false),
+        ("list services", true),
+        ("create events default/e", true),
+        ("create tokenreviews.authentication.k8s.io", true),
+        ("create subjectaccessreviews.authorization.k8s.io", true),
+        ("list csidrivers.storage.k8s.io", true),
+        ("list runtimeclasses.node.k8s.io", true),
         ("create deployments.apps a/d", false),
     ];
     check(&chain, &node(), &node_objects);
@@ -252,7 +339,11 @@ async fn a_node_reaches_what_its_pods_need_and_no_more() {
     check(&chain, &user("jane", &["system:nodes"]), &[("get secrets a/mounted", false)]);
     // Rights go with the Pod, and move with the differences.
     fake.remove("", "pods", "a", "mine");
-    check(&chain, &node(), &[("get secrets a/mounted", false), ("get configmaps a/envfrom", false), ("get secrets csi/stage", false)]);
+    check(
+        &chain,
+        &node(),
+        &[("get secrets a/mounted", false), ("get configmaps a/envfrom", false), ("get secrets csi/stage", false)],
+    );
     fake.put("", "pods", pod("a", "theirs", "n1", &json!({"volumes": [{"secret": {"secretName": "other"}}]})));
     check(&chain, &node(), &[("get secrets a/other", true)]);
 }
@@ -286,20 +377,28 @@ async fn refusals_read_like_upstreams() {
         say(&node(), "get secrets a/other").message,
         "secrets \"other\" is forbidden: User \"system:node:n1\" cannot get resource \"secrets\" in API group \"\" in the namespace \"a\": no relationship found between node 'n1' and this object"
     );
-    fake.put(RBAC, "clusterrolebindings", json!({
+    fake.put(
+        RBAC,
+        "clusterrolebindings",
+        json!({
         "metadata": {"name": "dangling"}, "roleRef": {"kind": "ClusterRole", "name": "gone"},
-        "subjects": [{"kind": "User", "name": "jane"}]}));
+        "subjects": [{"kind": "User", "name": "jane"}]}),
+    );
     assert!(
-        say(&jane, "list nodes").message.ends_with("at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io \"gone\" not found")
+        say(&jane, "list nodes")
+            .message
+            .ends_with("at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io \"gone\" not found")
     );
 }
 
 #[tokio::test]
 async fn nobody_grants_what_they_do_not_hold() {
     let (fake, chain) = cluster().await;
-    let bind = |name: &str, role: &str, who: &str, ns: &str| json!({
+    let bind = |name: &str, role: &str, who: &str, ns: &str| {
+        json!({
         "metadata": {"name": name, "namespace": ns}, "roleRef": {"kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "User", "name": who}]});
+        "subjects": [{"kind": "User", "name": who}]})
+    };
     fake.put(RBAC, "rolebindings", bind("jane-admin", "admin", "jane", "dev"));
     let jane = user("jane", &[]);
     let role = |rules: Value| json!({"metadata": {"name": "r", "namespace": "dev"}, "rules": rules});
@@ -319,11 +418,18 @@ async fn nobody_grants_what_they_do_not_hold() {
     let to = |role: &str| bind("b", role, "eve", "dev");
     escalation::check_binding(&chain, &jane, "rolebindings", "dev", &to("view"), None).unwrap();
     assert!(escalation::check_binding(&chain, &jane, "rolebindings", "dev", &to("cluster-admin"), None).is_err());
-    assert_eq!(escalation::check_binding(&chain, &jane, "rolebindings", "dev", &to("gone"), None).unwrap_err().code, 404);
+    assert_eq!(
+        escalation::check_binding(&chain, &jane, "rolebindings", "dev", &to("gone"), None).unwrap_err().code,
+        404
+    );
     // `bind` lets one give a role that one doesn't hold; `escalate` lets one write any rule.
-    fake.put(RBAC, "clusterroles", json!({"metadata": {"name": "binder"}, "rules": [
+    fake.put(
+        RBAC,
+        "clusterroles",
+        json!({"metadata": {"name": "binder"}, "rules": [
         {"apiGroups": [RBAC], "resources": ["clusterroles"], "resourceNames": ["cluster-admin"], "verbs": ["bind"]},
-        {"apiGroups": [RBAC], "resources": ["roles"], "verbs": ["escalate"]}]}));
+        {"apiGroups": [RBAC], "resources": ["roles"], "verbs": ["escalate"]}]}),
+    );
     fake.put(RBAC, "rolebindings", bind("jane-binder", "binder", "jane", "dev"));
     escalation::check_binding(&chain, &jane, "rolebindings", "dev", &to("cluster-admin"), None).unwrap();
     escalation::check_role(&chain, &jane, "roles", "dev", &nodes, None).unwrap();

@@ -294,9 +294,9 @@ pub(super) fn repaired(live: &Value, wanted: &Value) -> Option<Value> {
         }
     }
     for subject in list_at(wanted, "/subjects") {
-        let there = list_at(live, "/subjects").iter().any(|s| {
-            ["kind", "name", "namespace"].iter().all(|k| s.get(k) == subject.get(k))
-        });
+        let there = list_at(live, "/subjects")
+            .iter()
+            .any(|s| ["kind", "name", "namespace"].iter().all(|k| s.get(k) == subject.get(k)));
         if !there {
             crate::admission::fields::list_mut(&mut next, "subjects")?.push(subject.clone());
         }

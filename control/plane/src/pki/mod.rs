@@ -42,7 +42,9 @@ pub enum PkiError {
     MissingCaKey { cert: PathBuf, key: PathBuf },
     #[error("{cert} and {key} don't belong together; restore both from one backup, or use another --data-dir")]
     CaMismatch { cert: PathBuf, key: PathBuf },
-    #[error("the CA {cert} has expired; nothing that it signed is valid any more. Check the machine's clock, or start with another --data-dir")]
+    #[error(
+        "the CA {cert} has expired; nothing that it signed is valid any more. Check the machine's clock, or start with another --data-dir"
+    )]
     CaExpired { cert: PathBuf },
     #[error("cannot issue {path}: {detail}")]
     Issue { path: PathBuf, detail: String },
@@ -154,7 +156,11 @@ pub(crate) fn admin() -> Wanted<'static> {
 }
 
 /// A certificate with its key that is written nowhere.
-pub(crate) fn issue_in_memory(authority: &Authority, wanted: &Wanted<'_>, now: jiff::Timestamp) -> Result<Leaf, PkiError> {
+pub(crate) fn issue_in_memory(
+    authority: &Authority,
+    wanted: &Wanted<'_>,
+    now: jiff::Timestamp,
+) -> Result<Leaf, PkiError> {
     leaf::issue(Path::new(wanted.name), authority, wanted, now).map(|(leaf, _)| leaf)
 }
 

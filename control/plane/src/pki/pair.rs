@@ -78,7 +78,13 @@ pub(crate) fn facts(path: &Path, text: &str) -> Result<Facts, PkiError> {
     let (_, block) = parse_x509_pem(text.as_bytes()).map_err(|e| PkiError::damaged(path, e))?;
     let cert = block.parse_x509().map_err(|e| PkiError::damaged(path, e))?;
     let mut facts = Facts {
-        common_name: cert.subject().iter_common_name().filter_map(|a| a.as_str().ok()).last().unwrap_or_default().to_owned(),
+        common_name: cert
+            .subject()
+            .iter_common_name()
+            .filter_map(|a| a.as_str().ok())
+            .last()
+            .unwrap_or_default()
+            .to_owned(),
         organizations: cert.subject().iter_organization().filter_map(|a| a.as_str().ok()).map(str::to_owned).collect(),
         sans: BTreeSet::new(),
         not_after_s: cert.validity().not_after.timestamp(),

@@ -33,9 +33,20 @@ fn the_first_start_makes_all_files_and_the_second_none() {
     let first = pki(&dir, &request(), START).unwrap();
     assert_eq!(first.issued, 8);
     for name in [
-        "ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "apiserver-kubelet-client.crt",
-        "apiserver-kubelet-client.key", "front-proxy-ca.crt", "front-proxy-ca.key", "front-proxy-client.crt",
-        "front-proxy-client.key", "sa.key", "sa.pub", "kubelet/kubelet.crt", "kubelet/kubelet-client.key",
+        "ca.crt",
+        "ca.key",
+        "apiserver.crt",
+        "apiserver.key",
+        "apiserver-kubelet-client.crt",
+        "apiserver-kubelet-client.key",
+        "front-proxy-ca.crt",
+        "front-proxy-ca.key",
+        "front-proxy-client.crt",
+        "front-proxy-client.key",
+        "sa.key",
+        "sa.pub",
+        "kubelet/kubelet.crt",
+        "kubelet/kubelet-client.key",
     ] {
         let mode = fs::metadata(dir.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")).permissions().mode();
         let wanted = if name.ends_with(".key") { 0o600 } else { 0o644 };
@@ -57,7 +68,8 @@ fn leaves_say_what_upstream_says() {
     assert_eq!(client.common_name, "system:node:n1");
     assert_eq!(client.organizations, BTreeSet::from(["system:nodes".to_owned()]));
     let server = read(&dir.path().join("apiserver.crt"));
-    for san in ["kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1", "::1", "10.96.0.1", "10.0.0.5", "n1"] {
+    for san in ["kubernetes.default.svc.cluster.local", "localhost", "127.0.0.1", "::1", "10.96.0.1", "10.0.0.5", "n1"]
+    {
         assert!(server.sans.contains(san), "{san} in {:?}", server.sans);
     }
     assert_eq!(server.not_after_s, at("2027-01-01T00:00:00Z").as_second());
@@ -108,7 +120,10 @@ fn damage_is_named_with_its_remedy() {
             assert!(error.contains(word), "{word:?} in {error:?}");
         }
     };
-    check(&|d| fs::write(d.join("apiserver.crt"), "garbage").unwrap(), &["apiserver.crt is damaged", "deleted together with its key"]);
+    check(
+        &|d| fs::write(d.join("apiserver.crt"), "garbage").unwrap(),
+        &["apiserver.crt is damaged", "deleted together with its key"],
+    );
     check(&|d| fs::write(d.join("sa.key"), "").unwrap(), &["sa.key is damaged", "backup"]);
     check(&|d| fs::remove_file(d.join("ca.key")).unwrap(), &["ca.crt is there but its key", "ca.key"]);
     check(
