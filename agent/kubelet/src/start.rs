@@ -268,7 +268,7 @@ impl Assembly {
             shutdown.clone(),
         ));
         let identity = orlop_host::machine::identity();
-        let mut labels = node_status::default_labels(&identity.hostname, identity.architecture);
+        let mut labels = node_status::default_labels(&options.node_name, identity.architecture);
         labels.extend(options.node_labels.clone());
         let core = Arc::new(Core {
             runtime: manager,
@@ -302,7 +302,11 @@ impl Assembly {
                     status: Arc::clone(&status),
                     cache: Arc::clone(&cache),
                 });
-                let stats = crate::stats::source(&options.node_name, &runtime, &containers, &provider);
+                let stats = Arc::new(crate::stats::StatsSource::new(
+                    options.node_name.clone(),
+                    options.root_dir.clone(),
+                    Arc::clone(&containers),
+                ));
                 let started =
                     server::Server::start(config, provider, Arc::new(Streaming(runtime.clone())), stats, shutdown.clone());
                 Some(started.await.map_err(KubeletError::Server)?)
@@ -391,7 +395,8 @@ fn spawn_node(
     let context = NodeStatusContext {
         client: client.clone(),
         node_name: options.node_name.clone(),
-        hostname: orlop_host::machine::identity().hostname,
+        // `--hostname-override` is both, as upstream has it.
+        hostname: options.node_name.clone(),
         node_ips: options.node_ips.clone(),
         labels: options.node_labels.clone(),
         taints: options.register_with_taints.clone(),

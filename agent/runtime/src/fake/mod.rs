@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::cri;
+pub use tonic::Code;
 pub use state::{FakeContainer, FakeSandbox, FakeState, Fault};
 
 /// The running fake. Dropping it closes the socket; its state goes with it.
