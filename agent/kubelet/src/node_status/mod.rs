@@ -105,7 +105,6 @@ impl Reporter {
     }
 
     async fn run(&self) {
-        (self.context.events)(false, "Starting", "Starting kubelet.".to_owned());
         let mut reported = Reported::default();
         let first = self.compute(None).await;
         if let Some(node) = registration::register(&self.context, &self.api, &first).await {

@@ -41,6 +41,10 @@ pub trait StreamingRuntime: Send + Sync + 'static {
     async fn attach_url(&self, request: StreamRequest) -> Result<String, String>;
     async fn port_forward_url(&self, sandbox_id: &str, ports: Vec<i32>) -> Result<String, String>;
     /// Runs a command to its end: exit code and output (both streams).
-    async fn exec_sync(&self, container_id: &str, command: Vec<String>, timeout: std::time::Duration)
-    -> Result<(i32, Vec<u8>), String>;
+    async fn exec_sync(
+        &self,
+        container_id: &str,
+        command: Vec<String>,
+        timeout: std::time::Duration,
+    ) -> Result<(i32, Vec<u8>), String>;
 }
