@@ -258,4 +258,3 @@ fn check_scope(row: &ResourceInfo, info: &RequestInfo, method: &Method) -> Resul
     }
     Ok(())
 }
-

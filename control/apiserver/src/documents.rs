@@ -62,9 +62,10 @@ fn aggregated(core: bool, accepted: Accepted, headers: &HeaderMap) -> Response {
 /// 304 where the client has the document already, else `make` with the tag that says what it got.
 pub(crate) fn with_etag(headers: &HeaderMap, document: &[u8], make: impl FnOnce() -> Response) -> Response {
     let tag = format!("\"{}\"", hex(document));
-    let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|v| {
-        v.split(',').any(|t| t.trim().trim_start_matches("W/") == tag)
-    });
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.split(',').any(|t| t.trim().trim_start_matches("W/") == tag));
     let mut response = if known {
         let mut response = Response::new(empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;

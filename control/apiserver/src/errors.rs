@@ -38,9 +38,9 @@ pub(crate) fn invalid(row: &ResourceInfo, name: &str, errors: &[FieldError]) -> 
 
 pub(crate) fn from_store(error: &StoreError) -> Status {
     match error {
-        StoreError::Compacted { .. } => Status::expired(
-            "The resourceVersion for the provided list is too old. Please list again without it.",
-        ),
+        StoreError::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old. Please list again without it.")
+        }
         StoreError::FutureRevision { revision, current } => too_large_resource_version(*revision, *current),
         StoreError::Closed => Status::service_unavailable("the store is closed; the server is shutting down"),
         StoreError::NoSpace { .. } => Status::new(507, "InternalError", format!("Internal error occurred: {error}")),

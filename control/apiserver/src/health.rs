@@ -42,17 +42,14 @@ impl Check {
         match self {
             Self::Ping | Self::Log => true,
             Self::Etcd => matches!(tokio::time::timeout(STORE_WITHIN, app.store.status()).await, Ok(Ok(_))),
-            Self::InformerSync => {
-                app.storages.iter().all(|s| !s.cache.is_started() || s.cache.revision() > 0)
-            }
+            Self::InformerSync => app.storages.iter().all(|s| !s.cache.is_started() || s.cache.revision() > 0),
             Self::BootstrapRoles | Self::BootstrapController => app.bootstrapped.load(Ordering::Acquire),
             Self::Shutdown => !app.shutdown.is_cancelled(),
         }
     }
 }
 
-const LIVE: &[Check] =
-    &[Check::Ping, Check::Log, Check::Etcd, Check::BootstrapRoles, Check::BootstrapController];
+const LIVE: &[Check] = &[Check::Ping, Check::Log, Check::Etcd, Check::BootstrapRoles, Check::BootstrapController];
 const READY: &[Check] = &[
     Check::Ping,
     Check::Log,
@@ -128,10 +125,5 @@ fn metrics(app: &App) -> Response {
             return respond::text(500, "the metrics could not be written");
         }
     }
-    respond::bytes(
-        200,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        false,
-        Bytes::from(text),
-    )
+    respond::bytes(200, "application/openmetrics-text; version=1.0.0; charset=utf-8", false, Bytes::from(text))
 }

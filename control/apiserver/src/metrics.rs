@@ -102,11 +102,7 @@ impl Metrics {
                 "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component",
                 long_running.clone(),
             );
-            registry.register(
-                "apiserver_watch_events",
-                "Number of events sent in watch clients",
-                watch_events.clone(),
-            );
+            registry.register("apiserver_watch_events", "Number of events sent in watch clients", watch_events.clone());
         }
         Self { registry: shared, requests, durations, long_running, watch_events }
     }

@@ -48,9 +48,12 @@ fn accepted(headers: &HeaderMap, query: &Query) -> Result<Accepted, Status> {
     if accept.starts_with(V2_PROTOBUF) && !accept.contains("json") {
         return Err(Status::not_acceptable(&["application/json"]));
     }
-    Ok(Accepted { pretty: false, ..Accepted::negotiate(headers, query).or_else(|status| {
-        if accept.contains("json") { Ok(Accepted::lenient(headers, query)) } else { Err(status) }
-    })? })
+    Ok(Accepted {
+        pretty: false,
+        ..Accepted::negotiate(headers, query).or_else(|status| {
+            if accept.contains("json") { Ok(Accepted::lenient(headers, query)) } else { Err(status) }
+        })?
+    })
 }
 
 fn build(path: &str) -> Option<Bytes> {

@@ -23,6 +23,5 @@ pub(crate) fn certificates(what: &'static str, pem: &str) -> Result<Vec<Certific
 }
 
 pub(crate) fn private_key(what: &'static str, pem: &str) -> Result<PrivateKeyDer<'static>, StartError> {
-    PrivateKeyDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| StartError::Pki { what, detail: error.to_string() })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| StartError::Pki { what, detail: error.to_string() })
 }

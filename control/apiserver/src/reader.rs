@@ -21,5 +21,11 @@ pub trait ObjectReader: Send + Sync {
     async fn create(&self, group: &str, resource: &str, object: Value) -> Result<Object, orlop_api::status::Status>;
     /// Update with optimistic concurrency by `metadata.resourceVersion` where it is set.
     async fn update(&self, group: &str, resource: &str, object: Value) -> Result<Object, orlop_api::status::Status>;
-    async fn delete(&self, group: &str, resource: &str, namespace: Option<&str>, name: &str) -> Result<(), orlop_api::status::Status>;
+    async fn delete(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<(), orlop_api::status::Status>;
 }

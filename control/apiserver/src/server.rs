@@ -41,8 +41,7 @@ impl ApiServer {
     ) -> Result<Self, StartError> {
         let tls = serving::tls(&config)?;
         let listener = serving::listen(config.bind).await?;
-        let local_addr =
-            listener.local_addr().map_err(|source| StartError::Bind { address: config.bind, source })?;
+        let local_addr = listener.local_addr().map_err(|source| StartError::Bind { address: config.bind, source })?;
         // Caches outlive the listener, so that requests in flight still read.
         let caches = CancellationToken::new();
         let app = Arc::new(build(config, store, local_addr, &caches, &shutdown)?);

@@ -61,7 +61,9 @@ impl KubeletDialer {
         match connected {
             Ok(Ok(sender)) => Ok(sender),
             Ok(Err(why)) => Err(errors::bad_gateway(format!("error dialing backend: {address}: {why}"))),
-            Err(_) => Err(Status::new(504, "Timeout", format!("error dialing backend: dial tcp {address}: i/o timeout"))),
+            Err(_) => {
+                Err(Status::new(504, "Timeout", format!("error dialing backend: dial tcp {address}: i/o timeout")))
+            }
         }
     }
 

@@ -14,8 +14,15 @@ use crate::errors;
 use crate::wire::{Request, Response, boxed, empty};
 
 /// Headers that concern one connection only (RFC 9110), `Upgrade` apart.
-const HOP_BY_HOP: &[&str] =
-    &["keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "proxy-connection"];
+const HOP_BY_HOP: &[&str] = &[
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "proxy-connection",
+];
 
 pub(super) async fn forward(
     call: &Call,
@@ -65,9 +72,11 @@ pub(super) async fn forward(
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
-        && headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok()).any(|v| {
-            v.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
-        })
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .any(|v| v.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")))
 }
 
 fn strip(headers: &mut HeaderMap, upgrading: bool) {

@@ -13,16 +13,8 @@ use crate::meta;
 const DEFAULT_KUBELET_PORT: u16 = 10250;
 /// kubeadm's `--kubelet-preferred-address-types`; names are left out, a static binary resolves none.
 const ADDRESS_TYPES: &[&str] = &["InternalIP", "ExternalIP", "Hostname"];
-const LOG_OPTIONS: &[&str] = &[
-    "follow",
-    "limitBytes",
-    "previous",
-    "sinceSeconds",
-    "sinceTime",
-    "stream",
-    "tailLines",
-    "timestamps",
-];
+const LOG_OPTIONS: &[&str] =
+    &["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "stream", "tailLines", "timestamps"];
 
 pub(super) async fn log(call: &Call) -> Result<Target, Status> {
     let (pod, container) = pod_and_container(call).await?;
@@ -33,12 +25,7 @@ pub(super) async fn log(call: &Call) -> Result<Target, Status> {
             query.append_pair(option, value);
         }
     }
-    let path = format!(
-        "/containerLogs/{}/{}/{container}?{}",
-        meta::namespace(&pod),
-        meta::name(&pod),
-        query.finish()
-    );
+    let path = format!("/containerLogs/{}/{}/{container}?{}", meta::namespace(&pod), meta::name(&pod), query.finish());
     to_kubelet(call, node, path)
 }
 

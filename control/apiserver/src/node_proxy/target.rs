@@ -109,14 +109,17 @@ pub(super) async fn service(call: &Call) -> Result<Target, Status> {
     let service = service.value();
     let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
     let port = match wanted {
-        Some(wanted) => ports
-            .iter()
-            .find(|p| p["name"] == wanted || p["port"].as_i64().is_some_and(|n| n.to_string() == wanted)),
+        Some(wanted) => {
+            ports.iter().find(|p| p["name"] == wanted || p["port"].as_i64().is_some_and(|n| n.to_string() == wanted))
+        }
         None if ports.len() == 1 => ports.first(),
         None => None,
     };
     let port = port.ok_or_else(|| {
-        Status::service_unavailable(format!("no service port {:?} found for service {name:?}", wanted.unwrap_or_default()))
+        Status::service_unavailable(format!(
+            "no service port {:?} found for service {name:?}",
+            wanted.unwrap_or_default()
+        ))
     })?;
     let port_name = port["name"].as_str().unwrap_or_default();
     let (address, port) = endpoint(call, name, port_name)

@@ -9,7 +9,6 @@ use orlop_api::status::Status;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-
 const VERSION: &str = "meta.k8s.io/v1";
 const MAX_TOKEN_BYTES: usize = 4096;
 

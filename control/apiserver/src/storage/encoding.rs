@@ -96,10 +96,7 @@ mod tests {
                 json!({"spec": {"a": 1}, "metadata": {"name": "x", "resourceVersion": "7"}, "kind": "Pod", "apiVersion": "v1"}),
                 json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "42", "name": "x"}, "spec": {"a": 1}}),
             ),
-            (
-                json!({"kind": "Pod", "metadata": {}}),
-                json!({"kind": "Pod", "metadata": {"resourceVersion": "42"}}),
-            ),
+            (json!({"kind": "Pod", "metadata": {}}), json!({"kind": "Pod", "metadata": {"resourceVersion": "42"}})),
             (
                 json!({"kind": "\"metadata\":{", "metadata": {"name": "y"}}),
                 json!({"kind": "\"metadata\":{", "metadata": {"name": "y", "resourceVersion": "42"}}),

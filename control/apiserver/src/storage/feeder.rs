@@ -70,10 +70,8 @@ impl Feeder {
 
     async fn list_then_watch(&self, retry: &mut Duration) -> Result<(), StoreError> {
         let (objects, revision) = self.list().await?;
-        let watch = self
-            .store
-            .watch(WatchRequest { range: self.range(), start_revision: revision + 1, prev_kv: true })
-            .await?;
+        let watch =
+            self.store.watch(WatchRequest { range: self.range(), start_revision: revision + 1, prev_kv: true }).await?;
         self.cache.replace(objects, revision);
         *retry = RETRY_MIN;
         self.ask_progress.set(Some(watch.progress.clone()));

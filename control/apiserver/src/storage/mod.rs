@@ -14,9 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use orlop_api::registry::ResourceInfo;
 use orlop_api::status::Status;
-use orlop_store::{
-    Compare, KeyRange, KeyValue, Op, OpResponse, RangeRequest, RangeResponse, Store, TxnRequest,
-};
+use orlop_store::{Compare, KeyRange, KeyValue, Op, OpResponse, RangeRequest, RangeResponse, Store, TxnRequest};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -227,9 +225,8 @@ impl ResourceStorage {
     async fn put(&self, key: &str, expected: i64, object: &Value, lease: i64) -> Result<Written, Status> {
         let value = encoding::encode(object);
         let store_key = self.store_key(key);
-        let response = self
-            .txn(store_key.clone(), expected, Op::Put { key: store_key, value: value.clone(), lease })
-            .await?;
+        let response =
+            self.txn(store_key.clone(), expected, Op::Put { key: store_key, value: value.clone(), lease }).await?;
         match response {
             Ok(revision) => {
                 self.settle(revision).await;
@@ -280,4 +277,3 @@ fn stored_from(prefix: &str, kv: &KeyValue) -> Stored {
 fn relative_key(prefix: &str, key: &[u8]) -> Arc<str> {
     Arc::from(String::from_utf8_lossy(key.get(prefix.len()..).unwrap_or_default()))
 }
-

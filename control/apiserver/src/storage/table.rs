@@ -36,9 +36,7 @@ impl Storages {
         let ring = (limits.watch_ring_events, limits.watch_ring_bytes);
         let by_prefix = chosen
             .into_iter()
-            .map(|(prefix, row)| {
-                (prefix, Arc::new(ResourceStorage::new(row, store.clone(), ring, shutdown.clone())))
-            })
+            .map(|(prefix, row)| (prefix, Arc::new(ResourceStorage::new(row, store.clone(), ring, shutdown.clone()))))
             .collect();
         Self { by_prefix, prefixes }
     }

@@ -54,7 +54,9 @@ impl Propagation {
             (Some("Foreground"), None) => Ok(Some(Self::Foreground)),
             (Some(other), None) => Err(invalid(
                 "propagationPolicy",
-                format!("Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""),
+                format!(
+                    "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\", \"nil\""
+                ),
             )),
             (None, None) => Ok(None),
         }

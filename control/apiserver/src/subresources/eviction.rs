@@ -72,11 +72,7 @@ async fn take_from_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(),
             ));
         }
     };
-    let storage = call
-        .app
-        .storages
-        .find("policy", "poddisruptionbudgets")
-        .ok_or_else(Status::path_not_found)?;
+    let storage = call.app.storages.find("policy", "poddisruptionbudgets").ok_or_else(Status::path_not_found)?;
     let key = crate::storage::object_key(call.namespace(), meta::name(budget));
     for _ in 0..TRIES {
         let Some(current) = storage.get(&key).await? else { return Ok(()) };
@@ -103,14 +99,20 @@ fn number(budget: &Value, field: &str) -> i64 {
 fn may_go_unready(budget: &Value) -> bool {
     match budget.pointer("/spec/unhealthyPodEvictionPolicy").and_then(Value::as_str) {
         Some("AlwaysAllow") => true,
-        _ => number(budget, "currentHealthy") >= number(budget, "desiredHealthy") && number(budget, "desiredHealthy") > 0,
+        _ => {
+            number(budget, "currentHealthy") >= number(budget, "desiredHealthy") && number(budget, "desiredHealthy") > 0
+        }
     }
 }
 
 fn take_one(budget: &mut Value, pod: &Value, now: &str) -> Result<(), Status> {
     let name = meta::name(budget).to_owned();
     if number(budget, "observedGeneration") < meta::generation(budget) {
-        return Err(too_many(&name, &format!("The disruption budget {name} is still being processed by the server."), 10));
+        return Err(too_many(
+            &name,
+            &format!("The disruption budget {name} is still being processed by the server."),
+            10,
+        ));
     }
     let allowed = number(budget, "disruptionsAllowed");
     if allowed <= 0 {
@@ -126,7 +128,11 @@ fn take_one(budget: &mut Value, pod: &Value, now: &str) -> Result<(), Status> {
     let disrupted = status.entry("disruptedPods").or_insert_with(|| json!({}));
     if let Some(map) = disrupted.as_object_mut() {
         if map.len() >= MAX_DISRUPTED_PODS {
-            return Err(too_many(&name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller", 0));
+            return Err(too_many(
+                &name,
+                "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+                0,
+            ));
         }
         map.insert(meta::name(pod).to_owned(), json!(now));
     }

@@ -14,9 +14,7 @@ use crate::wire::{Body, Response, body, respond};
 
 pub(super) async fn serve(call: &Call, subresource: &Subresource, request_body: Body) -> Result<Response, Status> {
     let name = &call.info.name;
-    let current = || async {
-        call.storage()?.get(&call.key()).await?.ok_or_else(|| Status::not_found(call.row, name))
-    };
+    let current = || async { call.storage()?.get(&call.key()).await?.ok_or_else(|| Status::not_found(call.row, name)) };
     if call.info.verb == "get" {
         return Ok(respond::value(200, call.accepted, &scale_of(&*current().await?.value())));
     }

@@ -38,7 +38,8 @@ impl DeleteOptions {
         let document: Value = if bytes.is_empty() {
             Value::Null
         } else {
-            strict::parse(bytes, body::format(&call.headers)?).map_err(Status::bad_request)?.0
+            let (document, format) = body::document(&call.headers, bytes)?;
+            strict::parse(&document, format).map_err(Status::bad_request)?.0
         };
         Self::from_parts(&document, &call.query)
     }
@@ -48,14 +49,10 @@ impl DeleteOptions {
             Some(s) => Some(s),
             None => query.int("gracePeriodSeconds")?,
         };
-        let policy = document
-            .get("propagationPolicy")
-            .and_then(Value::as_str)
-            .or_else(|| query.text("propagationPolicy"));
-        let orphan = document
-            .get("orphanDependents")
-            .and_then(Value::as_bool)
-            .or_else(|| query.flag("orphanDependents"));
+        let policy =
+            document.get("propagationPolicy").and_then(Value::as_str).or_else(|| query.text("propagationPolicy"));
+        let orphan =
+            document.get("orphanDependents").and_then(Value::as_bool).or_else(|| query.flag("orphanDependents"));
         let in_body = document.get("dryRun").and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |path: &str| document.pointer(path).and_then(Value::as_str).map(str::to_owned);
         Ok(Self {
@@ -100,11 +97,7 @@ pub(crate) async fn delete(call: &Call, request_body: Body) -> Result<Response, 
         Deleted::Now(object) if strategy::deletion::returns_object(call.row) => call.respond_object(200, &object),
         Deleted::Now(object) => {
             let value = object.value();
-            respond::value(
-                200,
-                call.accepted,
-                &Status::success_value(call.row, &call.info.name, meta::uid(&value)),
-            )
+            respond::value(200, call.accepted, &Status::success_value(call.row, &call.info.name, meta::uid(&value)))
         }
     };
     respond::warn(&mut response, &warnings);
@@ -206,4 +199,3 @@ async fn attempt(
         }
     }
 }
-

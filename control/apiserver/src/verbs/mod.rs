@@ -66,8 +66,8 @@ impl Call {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
-        let format = body::format(&self.headers)?;
-        let mut decoded = strict::decode(bytes, format, self.row, options.field_validation)?;
+        let (document, format) = body::document(&self.headers, bytes)?;
+        let mut decoded = strict::decode(&document, format, self.row, options.field_validation)?;
         warnings.append(&mut decoded.warnings);
         Ok(decoded.object)
     }
@@ -81,8 +81,8 @@ impl Call {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let bytes = self.read_body(request_body).await?;
-        let format = body::format(&self.headers)?;
-        let mut decoded = strict::decode(&bytes, format, subresource, options.field_validation)?;
+        let (document, format) = body::document(&self.headers, &bytes)?;
+        let mut decoded = strict::decode(&document, format, subresource, options.field_validation)?;
         warnings.append(&mut decoded.warnings);
         Ok(decoded.object)
     }
@@ -112,4 +112,3 @@ impl Call {
         Ok(())
     }
 }
-

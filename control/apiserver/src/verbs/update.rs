@@ -33,11 +33,8 @@ pub(crate) async fn update(call: &Call, body: Body) -> Result<Response, Status> 
     let object = call.decode(&bytes, &options, &mut warnings)?;
     check_identity(call, &object)?;
     if meta::resource_version(&object) == 0 && strategy::requires_version(call.row) {
-        let problem = orlop_api::field::FieldError::invalid(
-            "metadata.resourceVersion",
-            0,
-            "must be specified for an update",
-        );
+        let problem =
+            orlop_api::field::FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
         return Err(errors::invalid(call.row, &call.info.name, &[problem]));
     }
     let make = |_: Option<&Value>| Ok(Some(object.clone()));
@@ -117,8 +114,8 @@ where
     F: Fn(Option<&Value>) -> Result<Option<Value>, Status>,
 {
     let missing = || Status::not_found(call.row, &call.info.name);
-    let may_create = call.info.subresource.is_empty()
-        && (call.info.verb == "patch" || strategy::creates_on_update(call.row));
+    let may_create =
+        call.info.subresource.is_empty() && (call.info.verb == "patch" || strategy::creates_on_update(call.row));
     if !may_create {
         return Err(missing());
     }
@@ -159,10 +156,7 @@ async fn attempt(
         return Err(Status::conflict_because(
             call.row,
             &call.info.name,
-            format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(old_value)
-            ),
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old_value)),
         ));
     }
     scheme::default(call.row, &mut new);

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod negotiate;
+pub(crate) mod protobuf;
 pub(crate) mod query;
 pub(crate) mod request_info;
 pub(crate) mod respond;

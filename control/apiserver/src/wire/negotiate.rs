@@ -122,10 +122,7 @@ mod tests {
                 "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
                 Some((Format::Json, Shape::Discovery)),
             ),
-            (
-                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-                Some((Format::Json, Shape::Metadata)),
-            ),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Format::Json, Shape::Metadata))),
         ] {
             assert_eq!(accept.split(',').find_map(clause), expect, "{accept}");
         }

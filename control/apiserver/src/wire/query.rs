@@ -75,7 +75,13 @@ impl WriteOptions {
                 name => name.to_owned(),
             },
         };
-        Ok(Self { dry_run, field_manager, field_validation, force: query.flag("force").unwrap_or(false), applies: false })
+        Ok(Self {
+            dry_run,
+            field_manager,
+            field_validation,
+            force: query.flag("force").unwrap_or(false),
+            applies: false,
+        })
     }
 }
 
@@ -130,7 +136,9 @@ impl ListOptions {
             Some(text) => match text.parse::<i64>() {
                 Ok(version) if version >= 0 => Some(version),
                 _ => {
-                    return Err(invalid(&format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")));
+                    return Err(invalid(&format!(
+                        "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                    )));
                 }
             },
         };
@@ -193,9 +201,7 @@ impl ListOptions {
             }
         }
         if self.continuation.is_some() && self.resource_version.is_some_and(|v| v > 0) {
-            return Err(Status::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
         Ok(())
     }

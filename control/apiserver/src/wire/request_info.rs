@@ -25,8 +25,7 @@ const NAMESPACE_SUBRESOURCES: &[&str] = &["status", "finalize"];
 
 impl RequestInfo {
     pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Self {
-        let mut info =
-            Self { verb: method.as_str().to_ascii_lowercase(), path: path.to_owned(), ..Self::default() };
+        let mut info = Self { verb: method.as_str().to_ascii_lowercase(), path: path.to_owned(), ..Self::default() };
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let mut rest = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -121,9 +120,8 @@ fn verb_of(method: &Method) -> &'static str {
 /// `fieldSelector=metadata.name=X` makes a list or watch one of a single name, for authorizers.
 fn pinned_name(query: &Query) -> Option<String> {
     let selector = query.text("fieldSelector")?;
-    let name = selector
-        .split(',')
-        .find_map(|term| term.strip_prefix("metadata.name=").map(|n| n.trim_start_matches('=')))?;
+    let name =
+        selector.split(',').find_map(|term| term.strip_prefix("metadata.name=").map(|n| n.trim_start_matches('=')))?;
     (!name.is_empty()).then(|| name.to_owned())
 }
 
@@ -181,9 +179,17 @@ mod tests {
         check("DELETE", "/api/v1/namespaces/d/pods/x", "delete||v1|d|pods|x||");
         check("POST", "/apis/apps/v1/namespaces/d/deployments", "create|apps|v1|d|deployments|||");
         check("GET", "/apis/apps/v1/namespaces/d/deployments/x/scale", "get|apps|v1|d|deployments|x|scale|");
-        check("GET", "/api/v1/namespaces/d/services/https:s:1/proxy/a/b%2Fc/", "get||v1|d|services|https:s:1|proxy|a/b%2Fc/");
+        check(
+            "GET",
+            "/api/v1/namespaces/d/services/https:s:1/proxy/a/b%2Fc/",
+            "get||v1|d|services|https:s:1|proxy|a/b%2Fc/",
+        );
         check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list||v1||pods|x||");
-        check("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get|rbac.authorization.k8s.io|v1||clusterroles|system:node||");
+        check(
+            "GET",
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+            "get|rbac.authorization.k8s.io|v1||clusterroles|system:node||",
+        );
         check("GET", "/healthz", "get|||||||");
         check("GET", "/api/v1", "get|||||||");
         check("GET", "/apis/apps/v1", "get|||||||");

@@ -53,7 +53,9 @@ async fn pages_are_of_one_revision() {
     let mut names = Vec::new();
     let mut page = first.clone();
     loop {
-        names.extend(page["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            page["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap().to_owned()),
+        );
         assert_eq!(page["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
         let Some(token) = page["metadata"]["continue"].as_str() else { break };
         page = get(&client, &format!("{base}&continue={token}")).await.expect(200).json();
@@ -61,10 +63,13 @@ async fn pages_are_of_one_revision() {
     assert_eq!(names, ["m0", "m1", "m2", "m3", "m4", "m5", "m6"]);
     let whole = get(&client, &format!("{CONFIG_MAPS}?limit=2")).await.json();
     assert!(whole["metadata"]["remainingItemCount"].as_i64().unwrap() >= 6);
-    get(&client, &format!("{base}&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIiwibWFjIjoieCJ9")).await.expect(410);
+    get(&client, &format!("{base}&continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIiwibWFjIjoieCJ9"))
+        .await
+        .expect(410);
     // A page of compacted history is gone.
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let now: i64 = get(&client, CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let now: i64 =
+        get(&client, CONFIG_MAPS).await.json()["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
     server.store.compact(now).await.unwrap();
     let gone = get(&client, &format!("{base}&continue={token}")).await.expect(410).json();
     assert_eq!(gone["reason"], "Expired");

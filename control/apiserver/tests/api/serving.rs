@@ -85,7 +85,8 @@ async fn in_process_clients_are_authorized_too() {
     get(&nobody, "/readyz").await.expect(200);
     let rules = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "namespace": "default"}}});
-    let review = post(&nobody, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &rules).await.expect(201).json();
+    let review =
+        post(&nobody, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &rules).await.expect(201).json();
     assert_eq!(review["status"]["allowed"], false);
     server.stop().await;
 }
@@ -105,7 +106,8 @@ async fn large_bodies_are_refused() {
 async fn documents() {
     let server = TestServer::start().await;
     let client = server.client();
-    for path in ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3", "/version", "/", "/metrics"] {
+    for path in ["/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3", "/version", "/", "/metrics"]
+    {
         get(&client, path).await.expect(200);
     }
     for path in ["/apis/none", "/apis/apps/v9", "/api/v1/none", "/none", "/api/v1/namespaces/default/nodes"] {
@@ -137,7 +139,11 @@ async fn addresses_of_pods_lead_nowhere_forbidden() {
     post(&client, pods, &pod).await.expect(201);
     for address in ["127.0.0.1", "169.254.169.254", "0.0.0.0", "::1"] {
         let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}}).to_string();
-        call(&client, "PATCH", &format!("{pods}/p/status")).body("application/merge-patch+json", status).send().await.expect(200);
+        call(&client, "PATCH", &format!("{pods}/p/status"))
+            .body("application/merge-patch+json", status)
+            .send()
+            .await
+            .expect(200);
         get(&client, &format!("{pods}/p:80/proxy/")).await.expect(403);
     }
     get(&client, &format!("{pods}/p/log")).await.expect(400);

@@ -25,7 +25,8 @@ async fn watch(client: &kube::Client, query: &str) -> Lines {
 }
 
 async fn next(lines: &mut Lines) -> Option<Value> {
-    let line = tokio::time::timeout(Duration::from_secs(10), lines.try_next()).await.expect("an event in time").unwrap();
+    let line =
+        tokio::time::timeout(Duration::from_secs(10), lines.try_next()).await.expect("an event in time").unwrap();
     line.map(|line| serde_json::from_str(&line).unwrap())
 }
 
@@ -33,7 +34,11 @@ async fn titles(lines: &mut Lines, n: usize) -> Vec<String> {
     let mut out = Vec::new();
     for _ in 0..n {
         let event = next(lines).await.expect("one more event");
-        out.push(format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or("-")));
+        out.push(format!(
+            "{} {}",
+            event["type"].as_str().unwrap(),
+            event["object"]["metadata"]["name"].as_str().unwrap_or("-")
+        ));
     }
     out
 }
@@ -46,7 +51,11 @@ fn labelled(name: &str) -> Value {
 
 async fn label(client: &kube::Client, name: &str, value: Value) {
     let patch = json!({"metadata": {"labels": {"test": value}}}).to_string();
-    call(client, "PATCH", &format!("{CONFIG_MAPS}/{name}")).body("application/merge-patch+json", patch).send().await.expect(200);
+    call(client, "PATCH", &format!("{CONFIG_MAPS}/{name}"))
+        .body("application/merge-patch+json", patch)
+        .send()
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -121,12 +130,15 @@ async fn kube_rs_reflectors_follow() {
     let server = TestServer::start().await;
     let client = server.client();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
-    for config in [watcher::Config::default().labels("test"), watcher::Config::default().labels("test").streaming_lists()] {
+    for config in
+        [watcher::Config::default().labels("test"), watcher::Config::default().labels("test").streaming_lists()]
+    {
         let name = format!("kube-{}", config.initial_list_strategy == watcher::InitialListStrategy::StreamingList);
         let mut stream = Box::pin(watcher(api.clone(), config).default_backoff().applied_objects());
         post(&client, CONFIG_MAPS, &labelled(&name.to_lowercase())).await.expect(201);
         loop {
-            let seen = tokio::time::timeout(Duration::from_secs(10), stream.try_next()).await.unwrap().unwrap().unwrap();
+            let seen =
+                tokio::time::timeout(Duration::from_secs(10), stream.try_next()).await.unwrap().unwrap().unwrap();
             if seen.metadata.name.as_deref() == Some(name.as_str()) {
                 break;
             }

@@ -67,7 +67,9 @@ async fn patches() {
     let operations = json!([{"op": "replace", "path": "/spec/replicas", "value": 3}]);
     let replaced = patch("application/json-patch+json", operations).await.expect(200).json();
     assert_eq!(replaced["spec"]["replicas"], 3);
-    patch("application/json-patch+json", json!([{"op": "test", "path": "/spec/replicas", "value": 9}])).await.expect(422);
+    patch("application/json-patch+json", json!([{"op": "test", "path": "/spec/replicas", "value": 9}]))
+        .await
+        .expect(422);
     patch("text/plain", json!({})).await.expect(415);
     patch("application/merge-patch+json", json!({"metadata": {"resourceVersion": "1"}})).await.expect(409);
     server.stop().await;
