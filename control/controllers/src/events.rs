@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::Clock;
 use crate::error::chain;
 
 /// Events that wait to be written.
@@ -41,7 +42,7 @@ struct Queued {
 #[derive(Clone)]
 pub(crate) struct Recorders {
     queue: mpsc::Sender<Queued>,
-    clock: fn() -> Timestamp,
+    clock: Clock,
 }
 
 /// Events of one controller, under upstream's component name.
@@ -55,7 +56,7 @@ impl Recorders {
     /// The recorders, and the task that writes.
     pub(crate) fn new(
         client: Client,
-        clock: fn() -> Timestamp,
+        clock: Clock,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, queued) = mpsc::channel(QUEUE);

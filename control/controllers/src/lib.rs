@@ -42,7 +42,7 @@ use context::{Context, Informers};
 use events::Recorders;
 
 /// What the controllers are told; the defaults are upstream's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ControllersConfig {
     /// CA bundle that `kube-root-ca.crt` publishes, as PEM; empty: not published.
     pub root_ca_pem: String,
@@ -58,8 +58,11 @@ pub struct ControllersConfig {
     /// Finished Pods that are kept before the oldest are deleted; 0: all are kept.
     pub terminated_pod_gc_threshold: usize,
     /// Where the time comes from.
-    pub clock: fn() -> Timestamp,
+    pub clock: Clock,
 }
+
+/// Wall-clock time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Default for ControllersConfig {
     fn default() -> Self {
@@ -71,7 +74,7 @@ impl Default for ControllersConfig {
             node_monitor_grace_period: Duration::from_secs(50),
             node_startup_grace_period: Duration::from_secs(60),
             terminated_pod_gc_threshold: 12_500,
-            clock: Timestamp::now,
+            clock: Arc::new(Timestamp::now),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Default for ControllersConfig {
 /// Runs all controllers until `shutdown`; returns when everything has stopped.
 pub async fn run(client: Client, config: ControllersConfig, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let (recorders, writer) = Recorders::new(client.clone(), config.clock, shutdown.clone());
+    let (recorders, writer) = Recorders::new(client.clone(), Arc::clone(&config.clock), shutdown.clone());
     tasks.spawn(writer);
     let context = Arc::new(Context {
         client: client.clone(),
