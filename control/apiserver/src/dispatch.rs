@@ -37,7 +37,8 @@ pub(crate) async fn serve(app: Arc<App>, request: Request) -> Response {
     let audit_id = audit_id(request.headers());
     let long_running = info.is_long_running(&query);
     let labels = app.metrics.labels(&info, request.method());
-    tracing::debug!(method = %request.method(), path = %info.path, verb = %info.verb, "request");
+    let from = request.extensions().get::<Peer>().map(|peer| peer.address);
+    tracing::debug!(method = %request.method(), path = %info.path, verb = %info.verb, ?from, "request");
 
     let handled = AssertUnwindSafe(handle(app.clone(), info, query, request)).catch_unwind();
     let outcome = if long_running {
@@ -251,7 +252,9 @@ fn check_scope(row: &ResourceInfo, info: &RequestInfo, method: &Method) -> Resul
         return Err(Status::path_not_found());
     }
     if row.namespaced && info.namespace.is_empty() && !matches!(info.verb.as_str(), "list" | "watch") {
-        return Err(if *method == Method::POST { Status::method_not_allowed() } else { Status::path_not_found() });
+        // Reading goes over all namespaces; writing needs one.
+        let writes = matches!(*method, Method::POST | Method::DELETE);
+        return Err(if writes { Status::method_not_allowed() } else { Status::path_not_found() });
     }
     if matches!(info.verb.as_str(), "update" | "patch" | "delete") && info.name.is_empty() {
         return Err(Status::method_not_allowed());

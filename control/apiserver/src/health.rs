@@ -118,6 +118,7 @@ async fn all(app: &App, endpoint: &str, checks: &[Check], query: &Query) -> Resp
 }
 
 fn metrics(app: &App) -> Response {
+    app.metrics.sample(&app.storages, &app.in_flight, &app.config.limits);
     let mut text = String::new();
     {
         let registry = app.metrics.registry.lock().unwrap_or_else(PoisonError::into_inner);

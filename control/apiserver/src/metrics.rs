@@ -12,7 +12,9 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::config::SharedRegistry;
+use crate::app::InFlight;
+use crate::config::{Limits, SharedRegistry};
+use crate::storage::Storages;
 use crate::wire::request_info::RequestInfo;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -36,6 +38,17 @@ pub(crate) struct DurationLabels {
     subresource: &'static str,
     scope: &'static str,
     component: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct ResourceLabels {
+    group: &'static str,
+    resource: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct InFlightLabels {
+    request_kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -66,6 +79,8 @@ pub(crate) struct Metrics {
     durations: Family<DurationLabels, Histogram, Buckets>,
     long_running: Family<DurationLabels, Gauge>,
     watch_events: Family<KindLabels, Counter>,
+    objects: Family<ResourceLabels, Gauge>,
+    in_flight: Family<InFlightLabels, Gauge>,
 }
 
 pub(crate) type WatchEvents = Counter<u64, AtomicU64>;
@@ -85,6 +100,8 @@ impl Metrics {
         let durations = Family::new_with_constructor(Buckets);
         let long_running = Family::<DurationLabels, Gauge>::default();
         let watch_events = Family::<KindLabels, Counter>::default();
+        let objects = Family::<ResourceLabels, Gauge>::default();
+        let in_flight = Family::<InFlightLabels, Gauge>::default();
         {
             let mut registry = shared.lock().unwrap_or_else(PoisonError::into_inner);
             registry.register(
@@ -104,7 +121,7 @@ impl Metrics {
             );
             registry.register("apiserver_watch_events", "Number of events sent in watch clients", watch_events.clone());
         }
-        Self { registry: shared, requests, durations, long_running, watch_events }
+        Self { registry: shared, requests, durations, long_running, watch_events, objects, in_flight }
     }
 
     pub(crate) fn labels(&self, info: &RequestInfo, method: &Method) -> Labels {
@@ -135,10 +152,29 @@ impl Metrics {
         LongRunning(gauge)
     }
 
+    /// Levels that are only looked at when somebody asks.
+    pub(crate) fn sample(&self, storages: &Storages, in_flight: &InFlight, limits: &Limits) {
+        for storage in storages.iter().filter(|s| s.cache.is_started()) {
+            let labels = ResourceLabels { group: storage.row.group, resource: storage.row.plural };
+            self.objects.get_or_create(&labels).set(level(storage.cache.len()));
+        }
+        for (request_kind, semaphore, max) in [
+            ("readOnly", &in_flight.readonly, limits.max_readonly_in_flight),
+            ("mutating", &in_flight.mutating, limits.max_mutating_in_flight),
+        ] {
+            let used = max.saturating_sub(semaphore.available_permits());
+            self.in_flight.get_or_create(&InFlightLabels { request_kind }).set(level(used));
+        }
+    }
+
     pub(crate) fn watch_events(&self, row: &ResourceInfo) -> WatchEvents {
         let labels = KindLabels { group: row.group, version: row.version, kind: row.kind };
         self.watch_events.get_or_create_owned(&labels)
     }
+}
+
+fn level(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn duration_labels(info: &RequestInfo, method: &Method) -> DurationLabels {

@@ -35,7 +35,7 @@ impl World {
         Self { fake, chain, user: Arc::new(UserInfo::new("root", &["system:masters"])) }
     }
 
-    fn as_node(mut self) -> Self {
+    fn with_node_user(mut self) -> Self {
         self.user = Arc::new(UserInfo::new("system:node:n1", &["system:nodes"]));
         self
     }
@@ -82,6 +82,7 @@ impl World {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "tables read better")]
 fn pod(spec: Value) -> Value {
     json!({"metadata": {"name": "p", "namespace": "a"}, "spec": spec})
 }
@@ -296,7 +297,7 @@ fn mirror() -> Value {
 
 #[tokio::test]
 async fn a_kubelet_makes_only_mirrors_of_its_own() {
-    let world = World::new().as_node();
+    let world = World::new().with_node_user();
     let made = world.create("pods", mirror()).await.unwrap();
     assert!(made["spec"].get("serviceAccountName").is_none(), "a mirror is left as it is");
     let changed = |change: &dyn Fn(&mut Value)| {
@@ -329,7 +330,7 @@ async fn a_kubelet_makes_only_mirrors_of_its_own() {
 
 #[tokio::test]
 async fn a_kubelet_changes_only_its_own() {
-    let world = World::new().as_node();
+    let world = World::new().with_node_user();
     let bound = |name: &str, node: &str| json!({"metadata": {"name": name, "namespace": "a", "labels": {"x": "y"}}, "spec": {"nodeName": node}});
     let (mine, theirs) = (bound("mine", "n1"), bound("theirs", "n2"));
     world.fake.put("", "pods", mine.clone());
@@ -389,7 +390,7 @@ async fn a_kubelet_changes_only_its_own() {
 
 #[tokio::test]
 async fn a_kubelet_gets_tokens_for_its_pods_audiences_only() {
-    let world = World::new().as_node();
+    let world = World::new().with_node_user();
     world.fake.put("", "pods", json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": {"nodeName": "n1", "volumes": [
         {"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"serviceAccountToken": {"path": "v", "audience": "vault"}}]}}]}}));
     world.fake.put(

@@ -93,9 +93,9 @@ fn follow_cluster_ip(service: &mut Value, old: &Value) {
         } else {
             let mut next = ips;
             if next.is_empty() {
-                next.push(ip)
+                next.push(ip);
             } else {
-                next[0] = ip
+                next[0] = ip;
             }
             service["spec"]["clusterIPs"] = json!(next);
         }

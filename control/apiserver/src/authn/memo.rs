@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+type Generation<V> = HashMap<[u8; 32], V>;
+
 /// Two generations: when the young one is full it becomes the old one, and the old one is forgotten.
 /// Keys are SHA-256 digests, so that no credential stays in memory here.
 pub(crate) struct Memo<V> {
     capacity: usize,
-    generations: Mutex<(HashMap<[u8; 32], V>, HashMap<[u8; 32], V>)>,
+    generations: Mutex<(Generation<V>, Generation<V>)>,
 }
 
 impl<V: Clone> Memo<V> {

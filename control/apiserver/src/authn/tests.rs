@@ -405,8 +405,11 @@ fn the_order_of_credentials() {
     assert_eq!(name(&[("authorization", &bearer)], &[]), Ok("system:serviceaccount:a:bot".to_owned()));
     assert_eq!(name(&[("authorization", "Bearer nonsense")], &[]), Err(401));
     assert_eq!(name(&[("authorization", "Basic eDp5")], &[]), Ok("system:anonymous".to_owned()));
-    assert_eq!(name(&[("authorization", &bearer)], &[jane.clone()]), Ok("jane".to_owned()));
-    assert_eq!(name(&[("authorization", &bearer)], &[stranger.clone()]), Ok("system:serviceaccount:a:bot".to_owned()));
+    assert_eq!(name(&[("authorization", &bearer)], std::slice::from_ref(&jane)), Ok("jane".to_owned()));
+    assert_eq!(
+        name(&[("authorization", &bearer)], std::slice::from_ref(&stranger)),
+        Ok("system:serviceaccount:a:bot".to_owned())
+    );
     assert_eq!(name(&[], &[stranger]), Err(401));
     assert_eq!(name(&[("authorization", "Bearer nonsense")], &[jane]), Ok("jane".to_owned()));
 }

@@ -155,7 +155,7 @@ fn subject(kind: &str, subject_name: &str) -> Value {
     }
 }
 
-fn binding(kind: &str, metadata: Value, role_kind: &str, role: &str) -> Value {
+fn binding(kind: &str, metadata: &Value, role_kind: &str, role: &str) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,
@@ -185,15 +185,15 @@ fn add_subject(out: &mut Vec<Value>, fresh: Value, kind: &str, subject_name: &st
 pub(super) fn cluster_role_bindings() -> Vec<Value> {
     let mut out = Vec::new();
     for (binding_name, role, kind, subject_name) in CLUSTER_ROLE_BINDINGS {
-        let fresh = binding("ClusterRoleBinding", metadata(binding_name, None), "ClusterRole", role);
+        let fresh = binding("ClusterRoleBinding", &metadata(binding_name, None), "ClusterRole", role);
         add_subject(&mut out, fresh, kind, subject_name);
     }
     for (controller, _) in CONTROLLER_ROLES {
         let role = format!("system:controller:{controller}");
-        let fresh = binding("ClusterRoleBinding", metadata(&role, None), "ClusterRole", &role);
+        let fresh = binding("ClusterRoleBinding", &metadata(&role, None), "ClusterRole", &role);
         add_subject(&mut out, fresh, "ServiceAccount", controller);
     }
-    let fresh = binding("ClusterRoleBinding", metadata(ALL_CONTROLLERS, None), "ClusterRole", ALL_CONTROLLERS);
+    let fresh = binding("ClusterRoleBinding", &metadata(ALL_CONTROLLERS, None), "ClusterRole", ALL_CONTROLLERS);
     add_subject(&mut out, fresh, "User", CONTROLLER_MANAGER);
     out
 }
@@ -215,7 +215,7 @@ pub(super) fn roles() -> Vec<Value> {
 pub(super) fn role_bindings() -> Vec<Value> {
     let mut out = Vec::new();
     for (ns, binding_name, role, kind, subject_name) in ROLE_BINDINGS {
-        let fresh = binding("RoleBinding", metadata(binding_name, Some(ns)), "Role", role);
+        let fresh = binding("RoleBinding", &metadata(binding_name, Some(ns)), "Role", role);
         add_subject(&mut out, fresh, kind, subject_name);
     }
     out

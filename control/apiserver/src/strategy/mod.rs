@@ -181,10 +181,8 @@ pub(crate) fn gone_after_update(row: &ResourceInfo, new: &Value) -> bool {
         return false;
     }
     if is_namespace(row) {
-        return !new
-            .pointer("/spec/finalizers")
-            .and_then(Value::as_array)
-            .is_some_and(|finalizers| !finalizers.is_empty());
+        let held_by = new.pointer("/spec/finalizers").and_then(Value::as_array);
+        return held_by.is_none_or(Vec::is_empty);
     }
     meta::grace_period_s(new).unwrap_or(0) == 0
 }

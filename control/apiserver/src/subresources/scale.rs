@@ -16,7 +16,7 @@ pub(super) async fn serve(call: &Call, subresource: &Subresource, request_body: 
     let name = &call.info.name;
     let current = || async { call.storage()?.get(&call.key()).await?.ok_or_else(|| Status::not_found(call.row, name)) };
     if call.info.verb == "get" {
-        return Ok(respond::value(200, call.accepted, &scale_of(&*current().await?.value())));
+        return Ok(respond::value(200, call.accepted, &scale_of(&current().await?.value())));
     }
     let options = call.write_options()?;
     let mut warnings = Vec::new();
@@ -25,7 +25,7 @@ pub(super) async fn serve(call: &Call, subresource: &Subresource, request_body: 
             .filter(|t| *t != PatchType::Apply)
             .ok_or_else(|| Status::unsupported_media_type(&PatchType::ACCEPTED[..3]))?;
         let bytes = call.read_body(request_body).await?;
-        let scale = scale_of(&*current().await?.value());
+        let scale = scale_of(&current().await?.value());
         let decoded = patch::apply(patch_type, &scale, &bytes, subresource, options.field_validation)?;
         warnings.extend(decoded.warnings);
         decoded.object

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod lists;
+mod nodes;
 mod raw;
 mod serving;
 mod support;
