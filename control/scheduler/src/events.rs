@@ -23,10 +23,20 @@ const REMEMBERED: usize = 4096;
 /// One piece of news.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
-    Scheduled { pod: Arc<PodInfo>, node: String },
+    Scheduled {
+        pod: Arc<PodInfo>,
+        node: String,
+    },
     /// `reason` of the PodScheduled condition: `Unschedulable` or `SchedulerError`.
-    Failed { pod: Arc<PodInfo>, reason: &'static str, message: String },
-    Preempt { pod: Arc<PodInfo>, nomination: Nomination },
+    Failed {
+        pod: Arc<PodInfo>,
+        reason: &'static str,
+        message: String,
+    },
+    Preempt {
+        pod: Arc<PodInfo>,
+        nomination: Nomination,
+    },
 }
 
 /// Sends news to the task that writes it.

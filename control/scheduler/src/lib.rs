@@ -16,9 +16,9 @@
 //! snapshot, and a refusal carries its reasons as data.
 
 pub mod cache;
-pub mod framework;
 mod events;
 mod feed;
+pub mod framework;
 pub mod plugins;
 mod preemption;
 pub mod queue;

@@ -25,9 +25,8 @@ fn not_eligible(pod: &PodInfo, snapshot: &Snapshot) -> Option<&'static str> {
         return Some("not eligible due to preemptionPolicy=Never.");
     }
     let nominated = pod.pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).unwrap_or_default();
-    let leaving = snapshot
-        .node(nominated)
-        .is_some_and(|n| n.pods().iter().any(|p| p.is_deleted() && p.priority < pod.priority));
+    let leaving =
+        snapshot.node(nominated).is_some_and(|n| n.pods().iter().any(|p| p.is_deleted() && p.priority < pod.priority));
     // What was preempted for this Pod before is still on its way out.
     leaving.then_some("not eligible due to a terminating pod on the nominated node.")
 }

@@ -197,7 +197,8 @@ impl SchedulingQueue {
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let backoff = self.backoff.keys().next().map(|(until, _)| *until);
-        let waiting = self.unschedulable.values().filter(|q| !q.gated).map(|q| q.set_aside_at + MAX_UNSCHEDULABLE).min();
+        let waiting =
+            self.unschedulable.values().filter(|q| !q.gated).map(|q| q.set_aside_at + MAX_UNSCHEDULABLE).min();
         backoff.into_iter().chain(waiting).min()
     }
 

@@ -98,16 +98,16 @@ pub fn schedule(
     pod: &PodInfo,
     snapshot: &Snapshot,
     choice: Choice,
-) -> Result<Decision, FitError> {
+) -> Result<Decision, Box<FitError>> {
     let num_all_nodes = snapshot.num_nodes();
-    let mut error = FitError {
+    let mut error = Box::new(FitError {
         num_all_nodes,
         nodes: NodeRejections::new(),
         pre_filter: None,
         left_out: None,
         post_filter: String::new(),
         nomination: None,
-    };
+    });
     if num_all_nodes == 0 {
         return Err(error);
     }
@@ -119,10 +119,8 @@ pub fn schedule(
             return Err(error);
         }
     };
-    let candidates: Vec<&NodeInfo> = snapshot
-        .nodes()
-        .filter(|n| only.as_ref().is_none_or(|(names, _)| names.contains(n.name())))
-        .collect();
+    let candidates: Vec<&NodeInfo> =
+        snapshot.nodes().filter(|n| only.as_ref().is_none_or(|(names, _)| names.contains(n.name()))).collect();
     if let Some((_, plugin)) = only {
         let left_out = num_all_nodes - candidates.len();
         if left_out > 0 {

@@ -206,7 +206,7 @@ impl Scheduler {
                 debug!(pod = %queued.pod.key(), node = decision.node, scores = ?decision.scores, "decided");
                 self.bind(queued, decision.node, reporter);
             }
-            Err(error) => self.refused(queued, error, reporter),
+            Err(error) => self.refused(queued, *error, reporter),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The whole scheduler against a fake API server, on paused time.
 
+#![allow(clippy::needless_pass_by_value, reason = "tables read better with json! values passed as they are")]
+
 mod fake;
 
 use fake::FakeApi;
@@ -56,7 +58,9 @@ async fn a_burst_fills_the_nodes_and_no_more() {
         assert_eq!(api.bindings().iter().filter(|(_, n)| n == name).count(), 4);
     }
     api.eventually("every binding has its event", |a| {
-        a.bindings().iter().all(|(pod, node)| a.events().contains(&format!("Scheduled: Successfully assigned {pod} to {node}")))
+        a.bindings()
+            .iter()
+            .all(|(pod, node)| a.events().contains(&format!("Scheduled: Successfully assigned {pod} to {node}")))
     })
     .await;
     let (bound, _) = api.bindings().into_iter().next().unwrap();

@@ -93,16 +93,14 @@ pub fn validate_update(group: &str, version: &str, kind: &str, new: &Value, old:
         }
         ("apps" | "batch", _) => workloads::update(kind, new, old, &mut errs),
         ("discovery.k8s.io", "EndpointSlice") => immutable("addressType"),
-        ("scheduling.k8s.io", "PriorityClass") => {
-            if new.get("value") != old.get("value") {
-                errs.push(FieldError::forbidden("value", "may not be changed in an update."));
-            }
+        ("scheduling.k8s.io", "PriorityClass") if new.get("value") != old.get("value") => {
+            errs.push(FieldError::forbidden("value", "may not be changed in an update."));
         }
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
-            if new.get("roleRef") != old.get("roleRef") {
-                let value = read::child(new, "roleRef").clone();
-                errs.push(FieldError::invalid("roleRef", value, "cannot change roleRef"));
-            }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
+            if new.get("roleRef") != old.get("roleRef") =>
+        {
+            let value = read::child(new, "roleRef").clone();
+            errs.push(FieldError::invalid("roleRef", value, "cannot change roleRef"));
         }
         _ => {}
     }

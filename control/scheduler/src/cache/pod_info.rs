@@ -23,7 +23,8 @@ pub struct AffinityTerm {
 
 impl AffinityTerm {
     fn new(term: &PodAffinityTerm, pod_namespace: &str) -> Self {
-        let parse = |selector: Value| selector_from_object(Some(&selector)).unwrap_or_else(|_| LabelSelector::nothing());
+        let parse =
+            |selector: Value| selector_from_object(Some(&selector)).unwrap_or_else(|_| LabelSelector::nothing());
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
             namespaces.push(pod_namespace.to_owned());
@@ -39,7 +40,7 @@ impl AffinityTerm {
     /// Whether the term means this Pod.
     #[must_use]
     pub fn matches(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
-        let in_namespace = self.namespaces.iter().any(|n| *n == pod.namespace)
+        let in_namespace = self.namespaces.contains(&pod.namespace)
             || snapshot
                 .namespace_labels(&pod.namespace)
                 .is_some_and(|labels| self.namespace_selector.matches_with(|key| labels.get(key).map(String::as_str)));
@@ -222,4 +223,3 @@ fn preferred(affinity: &Affinity, namespace: &str, anti: bool) -> Vec<WeightedTe
         .map(|t| WeightedTerm { weight: t.weight.into(), term: AffinityTerm::new(&t.pod_affinity_term, namespace) })
         .collect()
 }
-

@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "tables read better with json! values passed as they are")]
+
 use super::*;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};

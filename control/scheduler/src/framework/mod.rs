@@ -101,8 +101,12 @@ pub enum PreFilterResult {
 pub trait PreFilter: Plugin {
     /// # Errors
     /// Why no node can fit.
-    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot)
-    -> Result<PreFilterResult, Rejection>;
+    fn pre_filter(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Result<PreFilterResult, Rejection>;
 }
 
 /// Says whether a node fits.

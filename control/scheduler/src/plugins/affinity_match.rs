@@ -47,7 +47,6 @@ pub(super) fn pod_allows_node(spec: Option<&PodSpec>, node: &NodeInfo) -> bool {
     let Some(spec) = spec else {
         return true;
     };
-    let by_labels =
-        spec.node_selector.iter().flatten().all(|(key, value)| node.label(key) == Some(value.as_str()));
+    let by_labels = spec.node_selector.iter().flatten().all(|(key, value)| node.label(key) == Some(value.as_str()));
     by_labels && required(spec).is_none_or(|s| s.node_selector_terms.iter().any(|t| term_matches(t, node)))
 }

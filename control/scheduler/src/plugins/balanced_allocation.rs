@@ -44,10 +44,7 @@ impl Score for NodeResourcesBalancedAllocation {
         let (used, have) = (node.requested(), node.allocatable());
         let allocatable = [have.milli_cpu, have.memory];
         let before = balance([used.milli_cpu, used.memory], allocatable);
-        let after = balance(
-            [used.milli_cpu + pod.requests.milli_cpu, used.memory + pod.requests.memory],
-            allocatable,
-        );
+        let after = balance([used.milli_cpu + pod.requests.milli_cpu, used.memory + pod.requests.memory], allocatable);
         MAX_NODE_SCORE / 2 + (MAX_NODE_SCORE / 2 + after - before) / 2
     }
 }

@@ -33,8 +33,7 @@ impl Score for ImageLocality {
             return 0;
         };
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-        let images: Vec<String> =
-            containers.filter_map(|c| c.image.as_deref()).map(normalized).collect();
+        let images: Vec<String> = containers.filter_map(|c| c.image.as_deref()).map(normalized).collect();
         let nodes = snapshot.num_nodes();
         let sum: i64 = images
             .iter()

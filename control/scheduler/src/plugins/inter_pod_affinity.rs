@@ -119,10 +119,8 @@ impl Filter for InterPodAffinity {
             let reason = "node(s) didn't match pod anti-affinity rules";
             return Err(Rejection::unschedulable(self.name(), reason));
         }
-        let refused = found
-            .existing_anti
-            .iter()
-            .any(|((key, value), n)| *n > 0 && node.label(key) == Some(value.as_str()));
+        let refused =
+            found.existing_anti.iter().any(|((key, value), n)| *n > 0 && node.label(key) == Some(value.as_str()));
         if refused {
             let reason = "node(s) didn't satisfy existing pods anti-affinity rules";
             return Err(Rejection::unschedulable(self.name(), reason));

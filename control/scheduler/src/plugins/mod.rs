@@ -52,15 +52,7 @@ pub fn default_framework() -> Framework {
         ],
         post_filter: vec![Arc::new(DefaultPreemption)],
         pre_score: vec![taints.clone(), node_affinity.clone(), spread.clone(), pods.clone(), balanced.clone()],
-        score: vec![
-            taints,
-            node_affinity,
-            fit,
-            spread,
-            pods,
-            balanced,
-            Arc::new(image_locality::ImageLocality),
-        ],
+        score: vec![taints, node_affinity, fit, spread, pods, balanced, Arc::new(image_locality::ImageLocality)],
         reserve: Vec::new(),
     }
 }

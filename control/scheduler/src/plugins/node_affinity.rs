@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use super::affinity_match::{pod_allows_node, required, term_matches};
 use crate::cache::{NodeInfo, PodInfo, Snapshot};
 use crate::framework::{
-    ClusterEvent, CycleState, Filter, Plugin, PreFilter, PreFilterResult, PreScore, Rejection, Score,
-    default_normalize,
+    ClusterEvent, CycleState, Filter, Plugin, PreFilter, PreFilterResult, PreScore, Rejection, Score, default_normalize,
 };
 
 const REASON: &str = "node(s) didn't match Pod's node affinity/selector";

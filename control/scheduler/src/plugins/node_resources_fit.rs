@@ -75,10 +75,7 @@ impl Score for NodeResourcesFit {
     fn score(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &Snapshot) -> i64 {
         let (cpu, memory) = node.non_zero_requested();
         let have = node.allocatable();
-        let parts = [
-            (cpu + pod.non_zero_milli_cpu, have.milli_cpu),
-            (memory + pod.non_zero_memory, have.memory),
-        ];
+        let parts = [(cpu + pod.non_zero_milli_cpu, have.milli_cpu), (memory + pod.non_zero_memory, have.memory)];
         let counted: Vec<i64> =
             parts.iter().filter(|(_, have)| *have != 0).map(|(used, have)| least_requested(*used, *have)).collect();
         let count = i64::try_from(counted.len()).unwrap_or_default();

@@ -47,7 +47,8 @@ struct Constraint {
 
 impl Constraint {
     fn new(pod: &PodInfo, c: &TopologySpreadConstraint) -> Self {
-        let selector = selector_from_object(Some(&json!(c.label_selector))).unwrap_or_else(|_| LabelSelector::nothing());
+        let selector =
+            selector_from_object(Some(&json!(c.label_selector))).unwrap_or_else(|_| LabelSelector::nothing());
         let mut requirements = selector.requirements().to_vec();
         // matchLabelKeys: the new Pod's own values.
         for key in c.match_label_keys.iter().flatten() {

@@ -2,9 +2,7 @@
 
 use super::tolerations::tolerated;
 use crate::cache::{NodeInfo, PodInfo, Snapshot};
-use crate::framework::{
-    ClusterEvent, CycleState, Filter, Plugin, PreScore, Rejection, Score, default_normalize,
-};
+use crate::framework::{ClusterEvent, CycleState, Filter, Plugin, PreScore, Rejection, Score, default_normalize};
 
 pub(super) struct TaintToleration;
 

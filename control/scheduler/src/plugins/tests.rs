@@ -28,7 +28,7 @@ impl Cluster {
         self.0.assume(pod, node);
         self
     }
-    fn decide(&self, pod: &PodInfo) -> Result<Decision, FitError> {
+    fn decide(&self, pod: &PodInfo) -> Result<Decision, Box<FitError>> {
         schedule(&default_framework(), pod, self.0.snapshot(), Choice::default())
     }
     fn goes_to(&self, pod: &PodInfo, expect: &str) {
@@ -71,7 +71,10 @@ fn message_counts_reasons_over_nodes() {
         "0/4 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable, 2 node(s) had untolerated taint(s). \
          preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling."
     );
-    assert_eq!(error.refused_by().into_iter().collect::<Vec<_>>(), ["NodeResourcesFit", "NodeUnschedulable", "TaintToleration"]);
+    assert_eq!(
+        error.refused_by().into_iter().collect::<Vec<_>>(),
+        ["NodeResourcesFit", "NodeUnschedulable", "TaintToleration"]
+    );
 }
 
 #[test]
@@ -167,9 +170,7 @@ fn emptier_nodes_are_preferred_and_a_burst_spreads() {
 
 #[test]
 fn host_ports() {
-    let port = |ip: &str, protocol: &str| {
-        json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip, "protocol": protocol}]}]})
-    };
+    let port = |ip: &str, protocol: &str| json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip, "protocol": protocol}]}]});
     for (held, wanted, fits) in [
         (port("", "TCP"), port("", "TCP"), false),
         (port("", "TCP"), port("", "UDP"), true),
@@ -181,7 +182,8 @@ fn host_ports() {
         if fits {
             cluster.goes_to(&p, "a");
         } else {
-            cluster.refuses(&p, "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.");
+            cluster
+                .refuses(&p, "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.");
         }
     }
 }
@@ -217,21 +219,30 @@ fn pods_near_and_far() {
     let far = pod("p", pod_affinity("podAntiAffinity", &term));
     assert_ne!(cluster.decide(&far).unwrap().node, "c");
     cluster.refuses(
-        &pod("p", pod_affinity("podAffinity", &json!({"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}))),
+        &pod(
+            "p",
+            pod_affinity(
+                "podAffinity",
+                &json!({"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "zone"}),
+            ),
+        ),
         "0/3 nodes are available: 3 node(s) didn't match pod affinity rules.",
     );
     // The first of a group that wants to be near itself may go anywhere.
     assert!(zones().decide(&labelled("p", "db", pod_affinity("podAffinity", &term))).is_ok());
-    let everywhere = zones()
-        .with("a", &labelled("x", "db", json!({})))
-        .with("c", &labelled("y", "db", json!({})));
+    let everywhere = zones().with("a", &labelled("x", "db", json!({}))).with("c", &labelled("y", "db", json!({})));
     everywhere.refuses(&far, "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules.");
-    let hermit = labelled("x", "web", pod_affinity("podAntiAffinity", &json!({"labelSelector": {}, "topologyKey": "kubernetes.io/hostname"})));
+    let hermit = labelled(
+        "x",
+        "web",
+        pod_affinity("podAntiAffinity", &json!({"labelSelector": {}, "topologyKey": "kubernetes.io/hostname"})),
+    );
     Cluster::plain(&["a"]).with("a", &hermit).refuses(
         &pod("p", json!({})),
         "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.",
     );
-    let other_namespace = json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "zone", "namespaces": ["other"]});
+    let other_namespace =
+        json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "zone", "namespaces": ["other"]});
     assert!(cluster.decide(&pod("p", pod_affinity("podAffinity", &other_namespace))).is_err());
     let by_label = json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "zone", "namespaceSelector": {"matchLabels": {"team": "a"}}});
     cluster.goes_to(&pod("p", pod_affinity("podAffinity", &by_label)), "c");
@@ -256,7 +267,8 @@ fn spreading() {
     );
     // Pods of one controller spread over hosts by default.
     let owned = |name: &str| {
-        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
         pod_with(name, json!({"ownerReferences": owner}), json!({}))
     };
     let cluster = Cluster::plain(&["a", "b"]).with("a", &owned("x"));
@@ -280,7 +292,11 @@ fn preemption_takes_the_least_important() {
     assert_eq!(nomination.victims.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["low1"]);
     let error = cluster.decide(&important("p", 0, "1")).unwrap_err();
     assert!(error.nomination.is_none());
-    assert!(error.to_string().ends_with("preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod."));
+    assert!(
+        error
+            .to_string()
+            .ends_with("preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.")
+    );
     let mut never = asks("1", "1Gi");
     never["priority"] = json!(100);
     never["preemptionPolicy"] = json!("Never");

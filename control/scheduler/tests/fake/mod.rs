@@ -30,17 +30,17 @@ struct State {
 }
 
 #[derive(Clone)]
-pub struct FakeApi {
+pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
 }
 
 impl FakeApi {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { state: Arc::default(), changed: watch::Sender::new(0) }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let api = self.clone();
         Client::new(
             service_fn(move |request: Request<Body>| {
@@ -59,11 +59,11 @@ impl FakeApi {
     }
 
     /// Creates or replaces.
-    pub fn put(&self, plural: &str, object: Value) {
+    pub(crate) fn put(&self, plural: &str, object: Value) {
         self.with(|s| s.put(plural, object));
     }
 
-    pub fn delete(&self, plural: &str, key: &str) {
+    pub(crate) fn delete(&self, plural: &str, key: &str) {
         self.with(|s| {
             if let Some(object) = s.objects.remove(&(plural.to_owned(), key.to_owned())) {
                 s.revision += 1;
@@ -72,26 +72,26 @@ impl FakeApi {
         });
     }
 
-    pub fn refuse_bindings(&self, count: usize) {
+    pub(crate) fn refuse_bindings(&self, count: usize) {
         self.with(|s| s.refuse_bindings = count);
     }
 
-    pub fn bindings(&self) -> Vec<(String, String)> {
+    pub(crate) fn bindings(&self) -> Vec<(String, String)> {
         self.with(|s| s.bindings.clone())
     }
 
     /// `reason: message` of every event.
-    pub fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         let text = |e: &Value| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap());
         self.with(|s| s.events.iter().map(text).collect())
     }
 
-    pub fn get(&self, plural: &str, key: &str) -> Value {
+    pub(crate) fn get(&self, plural: &str, key: &str) -> Value {
         self.with(|s| s.objects.get(&(plural.to_owned(), key.to_owned())).cloned().unwrap_or_default())
     }
 
     /// Waits until `holds`, or tells what was there instead.
-    pub async fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         for _ in 0..2000 {
             if holds(self) {
                 return;
