@@ -7,7 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use orlop_abi::addr::Addr;
 use orlop_abi::maps::{
-    Affinity, AffinityKey, COUNTERS, Config, Endpoint, FlowKey, FlowValue, Interface, MemberKey, Plain, Service,
+    COUNTERS, Config, Endpoint, FlowKey, FlowValue, Interface, MemberKey, Plain, Service,
     ServiceKey, SlotKey, SourceKey, names,
 };
 use orlop_proxy::backend::SyncError;
@@ -43,10 +43,6 @@ impl<K: Plain, V: Plain> Table<K, V> {
         let limit = limit_of(&map, name)?;
         let map = HashMap::try_from(map).map_err(|source| map_error(name, source))?;
         Ok(Self { name, limit, map })
-    }
-
-    pub(crate) fn limit(&self) -> u32 {
-        self.limit
     }
 
     pub(crate) fn set(&mut self, key: K, value: V) -> Result<(), WriteError> {
@@ -138,7 +134,6 @@ pub(crate) struct Tables {
     pub(crate) slots: Table<SlotKey, Endpoint>,
     pub(crate) members: Table<MemberKey, u32>,
     pub(crate) node_addrs: Table<Addr, u32>,
-    pub(crate) affinity: Table<AffinityKey, Affinity>,
     pub(crate) flows: Table<FlowKey, FlowValue>,
     pub(crate) interfaces: Table<u32, Interface>,
     pub(crate) sources: Sources,
@@ -156,7 +151,6 @@ impl Tables {
             slots: Table::take(maps, names::SLOTS)?,
             members: Table::take(maps, names::MEMBERS)?,
             node_addrs: Table::take(maps, names::NODE_ADDRS)?,
-            affinity: Table::take(maps, names::AFFINITY)?,
             flows: Table::take(maps, names::FLOWS)?,
             interfaces: Table::take(maps, names::INTERFACES)?,
             sources: Sources { limit, map: sources },

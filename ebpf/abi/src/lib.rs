@@ -8,6 +8,7 @@
 //! socket    what a connect() or sendmsg() becomes, and the way back
 //! packet    headers of a packet that arrived from outside
 //! flow      connection table: DNAT, SNAT and their reverse
+//! reply     the refusal of a packet, byte by byte
 //! ```
 //!
 //! Everything here is generic over [`tables::Tables`], so that the same code runs in the kernel on BPF
@@ -19,6 +20,7 @@ pub mod addr;
 pub mod flow;
 pub mod maps;
 pub mod packet;
+pub mod reply;
 pub mod service;
 pub mod socket;
 pub mod tables;

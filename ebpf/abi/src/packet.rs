@@ -23,7 +23,7 @@ pub trait Bytes {
 }
 
 /// The transport flow of one packet, and where its headers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     pub src: Addr,
     pub dst: Addr,

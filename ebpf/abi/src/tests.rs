@@ -393,3 +393,73 @@ proptest! {
         prop_assert_eq!(back, answer(&request, TCP_ACK));
     }
 }
+
+/// The checksum as its definition has it, over whole bytes; 0 for data that carries its own right one.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let bytes: Vec<u8> = parts.concat();
+    let total: u64 = bytes.chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let mut folded = total;
+    while folded > 0xffff {
+        folded = (folded & 0xffff) + (folded >> 16);
+    }
+    !u16::try_from(folded).unwrap()
+}
+
+fn octets(addr: Addr) -> Vec<u8> {
+    match IpAddr::from(addr) {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+#[test]
+fn resets_answer_as_the_rfc_says() {
+    use crate::reply::{reset, v4_header};
+    let mut header = [0; 20];
+    header[4..8].copy_from_slice(&1000_u32.to_be_bytes());
+    header[8..12].copy_from_slice(&77_u32.to_be_bytes());
+    let answer = reset(&syn(VIP, 80), &header, 0).unwrap();
+    assert_eq!(answer[13], TCP_RST | TCP_ACK);
+    assert_eq!((&answer[4..8], &answer[8..12]), (&[0; 4][..], &1001_u32.to_be_bytes()[..]));
+    assert_eq!((&answer[0..2], &answer[2..4]), (&80_u16.to_be_bytes()[..], &40_000_u16.to_be_bytes()[..]));
+    let middle = Flow { tcp_flags: TCP_ACK, ..syn(VIP, 80) };
+    let answer = reset(&middle, &header, 9).unwrap();
+    assert_eq!((answer[13], &answer[4..8]), (TCP_RST, &77_u32.to_be_bytes()[..]));
+    assert_eq!(reset(&Flow { tcp_flags: TCP_RST, ..middle }, &header, 0), None);
+    assert_eq!(checksum(&[&v4_header(&middle, TCP, 20)]), 0);
+}
+
+proptest! {
+    #[test]
+    fn refusals_carry_right_checksums(
+        src in any::<[u8; 16]>(), dst in any::<[u8; 16]>(), v4 in any::<bool>(), header in any::<[u8; 20]>(),
+        quoted in any::<[u8; 8]>(),
+    ) {
+        use crate::reply::{port_unreachable_v4, port_unreachable_v6, reset, sum, v4_header, v6_header};
+        let ip = |bytes: [u8; 16]| -> Addr {
+            if v4 { IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]) } else { IpAddr::from(bytes) }.into()
+        };
+        let mut flow = syn(VIP, 80);
+        (flow.src, flow.dst) = (ip(src), ip(dst));
+        prop_assume!(flow.src.is_v4() == v4 && flow.dst.is_v4() == v4);
+        let (from, to) = (octets(flow.dst), octets(flow.src));
+        let answer = reset(&flow, &header, 0).unwrap();
+        prop_assert_eq!(checksum(&[&from, &to, &[0, TCP, 0, 20], &answer]), 0);
+        if v4 {
+            prop_assert_eq!(checksum(&[&v4_header(&flow, 1, 36)]), 0);
+            let mut message = [0; 36];
+            message[8..28].copy_from_slice(&header);
+            message[28..].copy_from_slice(&quoted);
+            port_unreachable_v4(&mut message, sum);
+            prop_assert_eq!(checksum(&[&message]), 0);
+        } else {
+            let ip = v6_header(&flow, 58, 56);
+            prop_assert_eq!(&ip[8..40], &[from.clone(), to.clone()].concat()[..]);
+            let mut message = [0; 56];
+            message[8..48].copy_from_slice(&ip);
+            message[48..].copy_from_slice(&quoted);
+            port_unreachable_v6(&flow, &mut message, sum);
+            prop_assert_eq!(checksum(&[&from, &to, &[0, 58, 0, 56], &message]), 0);
+        }
+    }
+}

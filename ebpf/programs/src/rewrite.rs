@@ -1,6 +1,6 @@
 //! New addresses and ports in a packet, with the checksums that cover them.
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::bpf_csum_diff;
 use aya_ebpf::programs::TcContext;
 use orlop_abi::addr::Addr;
@@ -14,11 +14,16 @@ pub(crate) enum Side {
 }
 
 /// A helper refused: the packet is malformed, or memory is short.
-pub(crate) struct Failed;
+struct Failed;
 
-/// Rewrites one end of the packet. On failure the packet is half written and must be dropped.
+/// Rewrites one end of the packet. When that is not 0 the packet is half written and must be dropped.
+#[inline(never)]
+pub(crate) fn rewrite(skb: *mut __sk_buff, flow: &Flow, side: Side, addr: &Addr, port_be: u16) -> i32 {
+    i32::from(try_rewrite(&TcContext::new(skb), flow, side, addr, port_be).is_err())
+}
+
 #[inline(always)]
-pub(crate) fn rewrite(ctx: &TcContext, flow: &Flow, side: Side, addr: &Addr, port_be: u16) -> Result<(), Failed> {
+fn try_rewrite(ctx: &TcContext, flow: &Flow, side: Side, addr: &Addr, port_be: u16) -> Result<(), Failed> {
     let source = side == Side::Source;
     let (old_addr, old_port_be) = if source { (flow.src, flow.sport_be) } else { (flow.dst, flow.dport_be) };
     let port_at = flow.l4 + if source { 0 } else { 2 };

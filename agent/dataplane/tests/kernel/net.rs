@@ -17,13 +17,13 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
 /// A network namespace, alive as long as its holder process.
-pub struct Ns {
+pub(crate) struct Ns {
     holder: Child,
     file: File,
 }
 
 impl Ns {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let holder = Command::new("unshare").args(["--net", "sleep", "infinity"]).stdin(Stdio::null()).spawn()?;
         let path = format!("/proc/{}/ns/net", holder.id());
         let own = fs::read_link("/proc/thread-self/ns/net")?;
@@ -39,12 +39,12 @@ impl Ns {
         Ok(ns)
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.holder.id()
     }
 
     /// Runs `work` on a thread in the namespace.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 setns(&self.file, CloneFlags::CLONE_NEWNET)?;
@@ -54,7 +54,7 @@ impl Ns {
         })
     }
 
-    pub fn ip(&self, arguments: &str) -> Result<()> {
+    pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
         let status = Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", self.pid()))
             .arg("ip")
@@ -64,7 +64,7 @@ impl Ns {
         if status.success() { Ok(()) } else { bail!("ip {arguments} failed") }
     }
 
-    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         self.run(|| Ok(fs::write(format!("/proc/sys/{name}"), value)?))
     }
 }
@@ -77,15 +77,15 @@ impl Drop for Ns {
 }
 
 /// The node and what is around it.
-pub struct World {
-    pub node: Ns,
-    pub client: Ns,
-    pub remote: Ns,
-    pub pods: Vec<Ns>,
+pub(crate) struct World {
+    pub(crate) node: Ns,
+    pub(crate) client: Ns,
+    pub(crate) remote: Ns,
+    pub(crate) pods: Vec<Ns>,
 }
 
 impl World {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let node = Ns::new()?;
         let client = Ns::new()?;
         let remote = Ns::new()?;
@@ -103,6 +103,7 @@ impl World {
         client.ip("addr add fd50::2/64 dev eth0 nodad")?;
         client.ip("link set eth0 up")?;
         client.ip("route add 10.96.0.0/16 via 192.168.50.1")?;
+        client.ip("route add fd96::/64 via fd50::1")?;
         remote.ip("addr add 192.168.60.3/24 dev eth0")?;
         remote.ip("link set eth0 up")?;
         remote.ip("route add 192.168.50.1/32 via 192.168.60.1")?;
@@ -126,12 +127,12 @@ impl World {
 }
 
 /// A control group of the test's own, removed at the end.
-pub struct Cgroup {
-    pub path: std::path::PathBuf,
+pub(crate) struct Cgroup {
+    pub(crate) path: std::path::PathBuf,
 }
 
 impl Cgroup {
-    pub fn new(root: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn new(root: &Path, name: &str) -> Result<Self> {
         let path = root.join(format!("orlop-test-{}-{name}", std::process::id()));
         fs::create_dir(&path)?;
         Ok(Self { path })
