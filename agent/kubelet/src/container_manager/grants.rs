@@ -71,7 +71,8 @@ pub(super) fn container_grant(
     let pod_limits = pod.spec.as_ref().and_then(|s| s.resources.as_ref()).and_then(|r| r.limits.as_ref());
     // A container without a limit of its own is bounded by the pod's (KEP-2837).
     let cpu_limit = milli(limits).or_else(|| milli(pod_limits)).unwrap_or(0);
-    let memory_limit = limits.or(pod_limits).and_then(|l| l.get("memory")).map_or(0, value);
+    let memory = |list: Option<&BTreeMap<String, Quantity>>| list.and_then(|l| l.get("memory")).map(value);
+    let memory_limit = memory(limits).or_else(|| memory(pod_limits)).unwrap_or(0);
     let period = i64::try_from(config.cpu_cfs_quota_period_us).unwrap_or(100_000);
     let mut grant = ContainerResources {
         cpu_shares: i64::try_from(cpu_shares(request)).unwrap_or(i64::MAX),

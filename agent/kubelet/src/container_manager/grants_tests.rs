@@ -1,6 +1,7 @@
 use super::*;
 use serde_json::{Value, json};
 
+#[allow(clippy::needless_pass_by_value, reason = "tables read better with values")]
 fn pod(spec: Value) -> Pod {
     serde_json::from_value(json!({ "metadata": { "uid": "u" }, "spec": spec })).unwrap()
 }
@@ -9,6 +10,7 @@ fn config() -> ContainerManagerConfig {
     ContainerManagerConfig::for_tests("/")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "tables read better with values")]
 fn container(name: &str, requests: Value, limits: Value) -> Value {
     json!({ "name": name, "resources": { "requests": requests, "limits": limits } })
 }

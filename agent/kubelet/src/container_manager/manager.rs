@@ -49,6 +49,8 @@ pub struct ContainerManager {
     /// CPU requests of Burstable pods by UID: what the shares of their tree are made of.
     burstable_milli_cpu: Mutex<BTreeMap<String, i64>>,
     warned: Mutex<BTreeSet<&'static str>>,
+    /// What was set last: an unchanged pod costs no writes, and on systemd no process.
+    applied: Mutex<BTreeMap<CgroupPath, Limits>>,
 }
 
 impl ContainerManager {
@@ -66,6 +68,7 @@ impl ContainerManager {
             capacity,
             burstable_milli_cpu: Mutex::default(),
             warned: Mutex::default(),
+            applied: Mutex::default(),
         })
     }
 
@@ -196,6 +199,11 @@ impl ContainerManager {
         allocatable
     }
 
+    /// True if `/kubepods` is limited to the node's allocatable.
+    pub fn enforces_pods(&self) -> bool {
+        self.config.enforce_pods
+    }
+
     pub fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
     }
@@ -220,6 +228,9 @@ impl ContainerManager {
 
     /// Creates and limits one cgroup. On systemd the slice is systemd's to make.
     async fn put(&self, path: &CgroupPath, limits: &Limits) -> Result<(), CgroupError> {
+        if self.applied().get(path) == Some(limits) && self.hierarchies.exists(path) {
+            return Ok(());
+        }
         if self.config.driver == CgroupDriver::Systemd
             && let Some(unit) = path.components().last()
         {
@@ -233,10 +244,16 @@ impl ContainerManager {
                 warn!(controller, "this machine has no such cgroup controller: its limits are not enforced");
             }
         }
+        self.applied().insert(path.clone(), limits.clone());
         Ok(())
     }
 
+    fn applied(&self) -> std::sync::MutexGuard<'_, BTreeMap<CgroupPath, Limits>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn destroy(&self, path: &CgroupPath) -> Result<(), CgroupError> {
+        self.applied().retain(|known, _| !known.components().starts_with(path.components()));
         let deadline = tokio::time::Instant::now() + KILL_WAIT;
         loop {
             let killed = self.hierarchies.kill(path);

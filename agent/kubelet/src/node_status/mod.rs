@@ -30,6 +30,8 @@ pub use runtime::{ImageReport, NodeRuntime, RuntimeHandlerReport, RuntimeReport}
 
 /// Until the node is first Ready, its state is looked at this often; upstream's fast path.
 const FAST_UPDATE: Duration = Duration::from_millis(100);
+/// Pause after an update that failed in every try.
+const FAILED_UPDATE: Duration = Duration::from_secs(2);
 /// Tries of one update; upstream's `nodeStatusUpdateRetry`.
 const UPDATE_RETRIES: usize = 5;
 
@@ -110,9 +112,14 @@ impl Reporter {
         if let Some(node) = registration::register(&self.context, &self.api, &first).await {
             reported.status = node.status;
         }
+        self.announce_start(reported.status.as_ref());
         loop {
-            self.update(&mut reported).await;
-            let pause = if reported.was_ready { self.context.update_every } else { FAST_UPDATE };
+            let sent = self.update(&mut reported).await;
+            let pause = match (sent, reported.was_ready) {
+                (false, _) => FAILED_UPDATE.min(self.context.update_every),
+                (true, true) => self.context.update_every,
+                (true, false) => FAST_UPDATE,
+            };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.context.wake.notified() => {}
@@ -145,21 +152,21 @@ impl Reporter {
         status::build(&facts, old)
     }
 
-    /// Computes the status and sends it if it changed, or if it was last sent long ago.
-    async fn update(&self, reported: &mut Reported) {
+    /// Computes the status and sends it if it changed, or if it was last sent long ago. False if that did not work.
+    async fn update(&self, reported: &mut Reported) -> bool {
         for attempt in 0..UPDATE_RETRIES {
             let new = self.compute(reported.status.as_ref()).await;
             let due = reported.at.is_none_or(|at| at.elapsed() >= self.context.report_every);
             let changed = reported.status.as_ref().is_none_or(|old| status::differs(old, &new));
             if !due && !changed {
-                return;
+                return true;
             }
             match self.send(reported.status.as_ref(), &new).await {
                 Ok(accepted) => {
                     self.announce(reported, &new);
                     reported.status = Some(accepted);
                     reported.at = Some(Instant::now());
-                    return;
+                    return true;
                 }
                 Err(error) => {
                     warn!(%error, attempt, "could not update the node's status");
@@ -169,6 +176,7 @@ impl Reporter {
                 }
             }
         }
+        false
     }
 
     /// Sends the difference; what the server now holds of what we report.
@@ -179,6 +187,24 @@ impl Reporter {
         let node = self.api.patch_status(&self.context.node_name, &params, &Patch::Strategic(patch)).await?;
         debug!(node = node.name_any(), "node status sent");
         Ok(new.clone())
+    }
+
+    /// Events of what this start found.
+    fn announce_start(&self, existing: Option<&NodeStatus>) {
+        let context = &self.context;
+        let boot_id = &self.identity.boot_id;
+        let before = existing.and_then(|s| s.node_info.as_ref()).map(|info| info.boot_id.as_str()).unwrap_or_default();
+        if !before.is_empty() && before != boot_id {
+            let message = format!("Node {} has been rebooted, boot id: {boot_id}", context.node_name);
+            (context.events)(true, "Rebooted", message);
+        }
+        if context.containers.enforces_pods() {
+            (context.events)(false, "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods".to_owned());
+        }
+        if context.containers.hierarchies().version() == orlop_host::cgroup::CgroupVersion::V1 {
+            let message = "cgroup v1 support is in maintenance mode, please migrate to cgroup v2";
+            (context.events)(true, "CgroupV1", message.to_owned());
+        }
     }
 
     /// Events of what changed for the world to see.

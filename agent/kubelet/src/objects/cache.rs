@@ -8,13 +8,16 @@ use tokio::time::Instant;
 
 use super::ObjectError;
 
+/// When a slot was last used, and the slot.
+type Used<T> = (Instant, Slot<T>);
+/// One object, or none yet; readers of it queue here.
 type Slot<T> = Arc<tokio::sync::Mutex<Option<(Instant, Arc<T>)>>>;
 
 /// Objects by namespace and name.
 pub(super) struct ObjectCache<T> {
     ttl: Duration,
     max: usize,
-    slots: Mutex<HashMap<(String, String), (Instant, Slot<T>)>>,
+    slots: Mutex<HashMap<(String, String), Used<T>>>,
 }
 
 impl<T> ObjectCache<T> {

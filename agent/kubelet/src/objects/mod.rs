@@ -17,6 +17,8 @@ use tokens::TokenCache;
 
 /// How long an answer serves before it is asked for again. Pods are synced every minute: each sync sees a fresh one.
 const TTL: Duration = Duration::from_secs(20);
+/// An API server that does not answer must not hold a pod's worker for good.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Objects kept at most, of each kind.
 const MAX_CACHED: usize = 2048;
 
@@ -74,7 +76,7 @@ impl ObjectManager {
         self.config_maps
             .get(namespace, name, async || {
                 let api: Api<ConfigMap> = Api::namespaced(client, namespace);
-                api.get(name).await.map_err(|error| api_error("configmap", namespace, name, &error))
+                bounded("configmap", namespace, name, api.get(name)).await
             })
             .await
     }
@@ -84,7 +86,7 @@ impl ObjectManager {
         self.secrets
             .get(namespace, name, async || {
                 let api: Api<Secret> = Api::namespaced(client, namespace);
-                api.get(name).await.map_err(|error| api_error("secret", namespace, name, &error))
+                bounded("secret", namespace, name, api.get(name)).await
             })
             .await
     }
@@ -108,6 +110,24 @@ impl ObjectManager {
             namespace: namespace.into(),
             name: name.into(),
         })
+    }
+}
+
+/// Runs one request within [`REQUEST_LIMIT`].
+async fn bounded<T>(
+    kind: &'static str,
+    namespace: &str,
+    name: &str,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ObjectError> {
+    match tokio::time::timeout(REQUEST_LIMIT, request).await {
+        Ok(answer) => answer.map_err(|error| api_error(kind, namespace, name, &error)),
+        Err(_) => Err(ObjectError::Api {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            message: "the API server did not answer in time".to_owned(),
+        }),
     }
 }
 

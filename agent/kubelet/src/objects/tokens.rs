@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::time::Instant;
 
-use super::{ObjectError, TokenSpec, api_error};
+use super::{ObjectError, TokenSpec, bounded};
 
 /// A token is renewed after this long even if it lives longer.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,7 +67,9 @@ impl TokenCache {
             ..TokenRequest::default()
         };
         let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-        let answer = api.create_token_request(account, &PostParams::default(), &request).await;
+        let params = PostParams::default();
+        let call = api.create_token_request(account, &params, &request);
+        let answer = bounded("serviceaccount", namespace, account, call).await;
         match answer {
             Ok(answer) => {
                 let life_s = answer.spec.and_then(|s| s.expiration_seconds).unwrap_or(spec.expiration_s);
@@ -87,7 +89,7 @@ impl TokenCache {
                     tracing::warn!(%error, namespace, account, "could not renew a service account token");
                     Ok(token)
                 }
-                None => Err(api_error("serviceaccount", namespace, account, &error)),
+                None => Err(error),
             },
         }
     }

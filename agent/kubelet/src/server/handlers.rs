@@ -23,7 +23,7 @@ pub(super) fn healthz(state: &Arc<ServerState>) -> Answer {
 
 pub(super) fn pods(state: &Arc<ServerState>) -> Answer {
     let items: Vec<Value> = state.pods.pods().iter().map(|pod| item(pod)).collect();
-    json_answer(&list(items))
+    json_answer(&list(&items))
 }
 
 /// Pods that have a container running now, with what identifies them and their containers.
@@ -40,8 +40,8 @@ pub(super) fn running_pods(state: &Arc<ServerState>) -> Answer {
         (!containers.is_empty())
             .then(|| json!({ "metadata": metadata, "spec": { "containers": containers }, "status": {} }))
     };
-    let items = state.pods.pods().iter().filter_map(|pod| running(pod)).collect();
-    json_answer(&list(items))
+    let items: Vec<Value> = state.pods.pods().iter().filter_map(|pod| running(pod)).collect();
+    json_answer(&list(&items))
 }
 
 pub(super) fn configz(state: &Arc<ServerState>) -> Answer {
@@ -77,7 +77,7 @@ fn item(pod: &k8s_openapi::api::core::v1::Pod) -> Value {
     value
 }
 
-fn list(items: Vec<Value>) -> Value {
+fn list(items: &[Value]) -> Value {
     json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })
 }
 

@@ -80,6 +80,9 @@ struct ServerState {
     stats: Arc<StatsSource>,
     gate: auth::Gate,
     configz: serde_json::Value,
+    /// Open streams end with it.
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// A bound server: the address is known before it serves.
@@ -103,8 +106,16 @@ impl Server {
         let listener = TcpListener::bind(addr).await.map_err(|source| ServerError::Listen { addr, source })?;
         let addr = listener.local_addr().map_err(|source| ServerError::Listen { addr, source })?;
         let gate = auth::Gate::new(config.node_name, config.client);
-        let state = Arc::new(ServerState { pods, runtime, stats, gate, configz: config.configz });
         let tasks = TaskTracker::new();
+        let state = Arc::new(ServerState {
+            pods,
+            runtime,
+            stats,
+            gate,
+            configz: config.configz,
+            shutdown: shutdown.clone(),
+            tasks: tasks.clone(),
+        });
         tasks.spawn(accept(listener, tls, state, tasks.clone(), shutdown));
         info!(%addr, "kubelet server listens");
         Ok(Self { addr, tasks })

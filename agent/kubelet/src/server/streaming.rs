@@ -34,7 +34,7 @@ pub(super) async fn exec(state: &Arc<ServerState>, target: &[&str], query: &str,
         return Err((StatusCode::BAD_REQUEST, "you must specify at least one command to execute".to_owned()));
     }
     let url = state.runtime.exec_url(stream).await.map_err(internal)?;
-    proxy(&url, request).await
+    proxy(state, &url, request).await
 }
 
 pub(super) async fn attach(
@@ -45,7 +45,7 @@ pub(super) async fn attach(
 ) -> Answer {
     let stream = StreamRequest { command: Vec::new(), ..stream_request(state, target, query)? };
     let url = state.runtime.attach_url(stream).await.map_err(internal)?;
-    proxy(&url, request).await
+    proxy(state, &url, request).await
 }
 
 pub(super) async fn port_forward(
@@ -70,7 +70,7 @@ pub(super) async fn port_forward(
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {name:?} has no running sandbox")))?;
     let ports = ports.into_iter().map(i32::from).collect();
     let url = state.runtime.port_forward_url(&sandbox, ports).await.map_err(internal)?;
-    proxy(&url, request).await
+    proxy(state, &url, request).await
 }
 
 /// `/run`: a command without streams; its output is the answer.
@@ -139,7 +139,7 @@ fn internal(message: String) -> (StatusCode, String) {
 }
 
 /// Sends the client's upgrade to `url` and, if it is accepted, copies bytes both ways until either side ends.
-async fn proxy(url: &str, mut request: Request<Incoming>) -> Answer {
+async fn proxy(state: &Arc<ServerState>, url: &str, mut request: Request<Incoming>) -> Answer {
     let bad_gateway = |message: String| (StatusCode::BAD_GATEWAY, message);
     if !request.headers().contains_key(UPGRADE) {
         return Err((StatusCode::BAD_REQUEST, "unable to upgrade: missing upgrade headers in request".to_owned()));
@@ -189,15 +189,19 @@ async fn proxy(url: &str, mut request: Request<Incoming>) -> Answer {
     }
     let runtime_side = hyper::upgrade::on(&mut answer);
     let client_side = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    let shutdown = state.shutdown.clone();
+    state.tasks.spawn(async move {
         let both = tokio::try_join!(client_side, runtime_side);
         let (client, runtime) = match both {
             Ok(both) => both,
             Err(error) => return debug!(%error, "an upgrade did not come about"),
         };
         let (mut client, mut runtime) = (TokioIo::new(client), TokioIo::new(runtime));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut runtime).await {
-            debug!(%error, "a stream ended");
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            ended = tokio::io::copy_bidirectional(&mut client, &mut runtime) => {
+                debug!(error = ended.err().map(|e| e.to_string()), "a stream ended");
+            }
         }
     });
     response.body(full(bytes::Bytes::new())).map_err(|e| bad_gateway(e.to_string()))

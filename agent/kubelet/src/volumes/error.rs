@@ -41,6 +41,13 @@ pub enum VolumeError {
         #[source]
         source: io::Error,
     },
+    /// The pod's directory could not be made.
+    #[error("cannot make the pod's directory {path}: {source}")]
+    PodDir {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The pod's UID is no file name.
     #[error("pod UID {0:?} is not a file name")]
     Uid(String),

@@ -54,6 +54,8 @@ impl VolumeManager {
         let lock = self.lock(uid);
         let _held = lock.lock().await;
         let pod_dir = self.pod_dir(uid);
+        make_private(&self.root_dir.join("pods"))?;
+        make_private(&pod_dir)?;
         let mut mounted = BTreeMap::new();
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
             mounted.insert(volume.name.clone(), self.mount_volume(pod, &pod_dir, volume).await?);
@@ -153,6 +155,12 @@ impl VolumeManager {
 fn uid_of(pod: &Pod) -> Result<&str, VolumeError> {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     if is_plain_name(uid) { Ok(uid) } else { Err(VolumeError::Uid(uid.to_owned())) }
+}
+
+/// Volumes are open to every user of their pod: the directory above keeps the node's other users out.
+fn make_private(dir: &Path) -> Result<(), VolumeError> {
+    let made = fs::create_dir_all(dir).and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o750)));
+    made.map_err(|source| VolumeError::PodDir { path: dir.to_owned(), source })
 }
 
 /// Upstream's directory names: the plugin's name with `/` escaped as `~`.

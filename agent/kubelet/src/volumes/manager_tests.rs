@@ -115,6 +115,7 @@ fn every_kind_is_mounted_and_taken_down() {
             1 << 20
         );
         assert_eq!(fs::metadata(mounted.host_path("disk").unwrap()).unwrap().permissions().mode() & 0o7777, 0o777);
+        assert_eq!(fs::metadata(manager.pod_dir("u1")).unwrap().permissions().mode() & 0o777, 0o750);
         assert!(mounted.host_path("cm").unwrap().ends_with("pods/u1/volumes/kubernetes.io~configmap/cm"));
         let mounts = container_mounts(&mounted, &pod).unwrap();
         assert_eq!(mounts.iter().map(|m| m.readonly).collect::<Vec<_>>(), [true, true]);

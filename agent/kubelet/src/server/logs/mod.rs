@@ -55,9 +55,14 @@ pub(super) async fn container_logs(
         let now = pods.container_id(pod.metadata.uid.as_deref().unwrap_or_default(), &container, false);
         now != id || status_of(&pod, &container).is_none_or(|s| s.state.as_ref().is_none_or(|s| s.running.is_none()))
     };
-    tokio::spawn(async move {
+    let shutdown = state.shutdown.clone();
+    state.tasks.spawn(async move {
         let reading = reader::LogReader { path, file, options: LogOptions { follow, ..options }, out: sender.clone() };
-        if let Err(error) = reading.run(is_over).await {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return,
+            ended = reading.run(is_over) => ended,
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "reading a container log ended");
             let _ = sender.send(Err(error)).await;
         }
