@@ -251,8 +251,7 @@ async fn write_one(client: &kube::Client, node_name: &str, correlator: &mut Corr
         }
         Verdict::Create => {}
     }
-    let name =
-        format!("{}.{:x}", occurrence.object.name.as_deref().unwrap_or_default(), occurrence.at.as_nanosecond());
+    let name = format!("{}.{:x}", occurrence.object.name.as_deref().unwrap_or_default(), occurrence.at.as_nanosecond());
     let event = Event {
         metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..Default::default() },
         count: Some(1),

@@ -54,7 +54,11 @@ fn kill_orphans(
         if !fresh {
             continue;
         }
-        tracing::info!(pod = format!("{}/{}", pod.namespace, pod.name), uid = pod.uid, "killing a pod that no source has");
+        tracing::info!(
+            pod = format!("{}/{}", pod.namespace, pod.name),
+            uid = pod.uid,
+            "killing a pod that no source has"
+        );
         let (core, killing, shutdown) = (Arc::clone(core), Arc::clone(killing), shutdown.clone());
         tokio::spawn(async move {
             let work = async {

@@ -53,7 +53,8 @@ impl PodManager {
                 change.updated.push(Arc::clone(pod));
             }
         }
-        change.removed = inner.pods.iter().filter(|(uid, _)| !pods.contains_key(*uid)).map(|(_, p)| Arc::clone(p)).collect();
+        change.removed =
+            inner.pods.iter().filter(|(uid, _)| !pods.contains_key(*uid)).map(|(_, p)| Arc::clone(p)).collect();
         change.mirrors_changed = inner.mirrors != mirrors;
         inner.pods = pods;
         inner.mirrors = mirrors;

@@ -75,7 +75,8 @@ impl PodProvider for Provider {
     fn metrics(&self) -> String {
         let known = self.cache.known();
         let running_pods = known.iter().filter(|pod| pod.ready_sandbox().is_some()).count();
-        let mut states = std::collections::BTreeMap::from([("created", 0), ("exited", 0), ("running", 0), ("unknown", 0)]);
+        let mut states =
+            std::collections::BTreeMap::from([("created", 0), ("exited", 0), ("running", 0), ("unknown", 0)]);
         for container in known.iter().flat_map(|pod| &pod.containers) {
             let state = match container.state {
                 ContainerState::Created => "created",

@@ -307,8 +307,13 @@ impl Assembly {
                     options.root_dir.clone(),
                     Arc::clone(&containers),
                 ));
-                let started =
-                    server::Server::start(config, provider, Arc::new(Streaming(runtime.clone())), stats, shutdown.clone());
+                let started = server::Server::start(
+                    config,
+                    provider,
+                    Arc::new(Streaming(runtime.clone())),
+                    stats,
+                    shutdown.clone(),
+                );
                 Some(started.await.map_err(KubeletError::Server)?)
             }
         };

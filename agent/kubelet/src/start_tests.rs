@@ -38,9 +38,8 @@ async fn node(test: &str) -> Option<Node> {
         return None;
     }
     let shutdown = CancellationToken::new();
-    let handle = Kubelet::start_with(options(dir.path(), &fake), None, Arc::clone(&containers), shutdown.clone())
-        .await
-        .unwrap();
+    let handle =
+        Kubelet::start_with(options(dir.path(), &fake), None, Arc::clone(&containers), shutdown.clone()).await.unwrap();
     Some(Node { dir, fake, containers, shutdown, handle })
 }
 
@@ -78,7 +77,11 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let pods: Vec<_> = self.handle.pods().into_iter().map(|p| (p.key(), p.status)).collect();
-        panic!("{what}: last seen {pods:#?}\ncontainers {:#?}\ncalls {:?}", self.fake.state().containers, self.fake.calls());
+        panic!(
+            "{what}: last seen {pods:#?}\ncontainers {:#?}\ncalls {:?}",
+            self.fake.state().containers,
+            self.fake.calls()
+        );
     }
 
     async fn ready(&self, key: &str) -> Pod {
@@ -95,7 +98,8 @@ impl Node {
         self.handle.stopped().await;
         self.shutdown = CancellationToken::new();
         let options = options(self.dir.path(), &self.fake);
-        self.handle = Kubelet::start_with(options, None, Arc::clone(&self.containers), self.shutdown.clone()).await.unwrap();
+        self.handle =
+            Kubelet::start_with(options, None, Arc::clone(&self.containers), self.shutdown.clone()).await.unwrap();
         self
     }
 
@@ -140,8 +144,10 @@ async fn a_static_pod_lives_and_goes() {
     // A changed manifest is another pod, which waits until the old one is gone.
     node.write("web.yaml", &manifest("web", "    env: [{name: A, value: b}]\n"));
     let first = pod.uid_str().to_owned();
-    node.eventually("replaced", |node| node.pod("default/web-n1").filter(|p| p.uid_str() != first && condition(p, "Ready")))
-        .await;
+    node.eventually("replaced", |node| {
+        node.pod("default/web-n1").filter(|p| p.uid_str() != first && condition(p, "Ready"))
+    })
+    .await;
     let config = node.fake.state().container_named("c").unwrap().config.clone();
     assert!(config.envs.iter().any(|e| e.key == "A" && e.value == "b"));
 
@@ -196,7 +202,11 @@ async fn a_restart_of_the_agent_changes_nothing() {
     let made = calls(&node);
     for _ in 0..3 {
         node = node.restart().await;
-        let after = node.eventually("known again", |node| node.pod("default/web-n1").filter(|p| condition(p, "PodReadyToStartContainers"))).await;
+        let after = node
+            .eventually("known again", |node| {
+                node.pod("default/web-n1").filter(|p| condition(p, "PodReadyToStartContainers"))
+            })
+            .await;
         assert!(condition(&after, "Ready"), "{:#?}", after.status);
         assert_eq!(after.status, before.status, "nothing flips");
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -211,13 +221,19 @@ async fn liveness_restarts_and_termination_keeps_order() {
     node.fake.state().exec.insert("alive".into(), (1, "no".into()));
     let probe = "    livenessProbe: {exec: {command: [alive]}, periodSeconds: 1, failureThreshold: 1}\n";
     node.write("web.yaml", &manifest("web", probe));
-    node.eventually("restarted", |node| node.pod("default/web-n1").filter(|pod| pod.status.is_some() && state_of(pod) >= 1))
-        .await;
+    node.eventually("restarted", |node| {
+        node.pod("default/web-n1").filter(|pod| pod.status.is_some() && state_of(pod) >= 1)
+    })
+    .await;
     node.finish().await;
 }
 
 fn state_of(pod: &Pod) -> i32 {
-    pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()).and_then(|s| s.first()).map_or(0, |s| s.restart_count)
+    pod.status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_ref())
+        .and_then(|s| s.first())
+        .map_or(0, |s| s.restart_count)
 }
 
 #[tokio::test]
@@ -230,10 +246,14 @@ async fn failures_of_the_runtime_are_retried_and_shown() {
     let pod = node
         .eventually("pull fails", |node| {
             node.pod("default/none-n1").filter(|pod| {
-                let Some(status) = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()) else { return false };
-                status[0].state.as_ref().and_then(|s| s.waiting.as_ref()).is_some_and(|w| {
-                    matches!(w.reason.as_deref(), Some("ErrImagePull" | "ImagePullBackOff"))
-                })
+                let Some(status) = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref()) else {
+                    return false;
+                };
+                status[0]
+                    .state
+                    .as_ref()
+                    .and_then(|s| s.waiting.as_ref())
+                    .is_some_and(|w| matches!(w.reason.as_deref(), Some("ErrImagePull" | "ImagePullBackOff")))
             })
         })
         .await;
@@ -242,7 +262,13 @@ async fn failures_of_the_runtime_are_retried_and_shown() {
     let sandbox = {
         let state = node.fake.state();
         state.container_named("c").map(|_| ());
-        state.containers.values().find(|c| c.config.labels["io.kubernetes.pod.name"] == "web-n1").unwrap().sandbox.clone()
+        state
+            .containers
+            .values()
+            .find(|c| c.config.labels["io.kubernetes.pod.name"] == "web-n1")
+            .unwrap()
+            .sandbox
+            .clone()
     };
     {
         let mut state = node.fake.state();
@@ -250,7 +276,10 @@ async fn failures_of_the_runtime_are_retried_and_shown() {
     }
     node.eventually("new sandbox", |node| {
         let state = node.fake.state();
-        let new = state.sandboxes.values().find(|s| s.ready && s.id != sandbox && s.config.metadata.as_ref().unwrap().name == "web-n1")?;
+        let new = state
+            .sandboxes
+            .values()
+            .find(|s| s.ready && s.id != sandbox && s.config.metadata.as_ref().unwrap().name == "web-n1")?;
         state
             .containers
             .values()

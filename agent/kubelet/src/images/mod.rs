@@ -85,7 +85,13 @@ impl ImageManager {
             }
             (None, "Never") => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
-                self.events.container(pod, &container.name, Kind::Warning, event::ERR_IMAGE_NEVER_PULL, message.clone());
+                self.events.container(
+                    pod,
+                    &container.name,
+                    Kind::Warning,
+                    event::ERR_IMAGE_NEVER_PULL,
+                    message.clone(),
+                );
                 Err(failed(WaitingReason::ErrImageNeverPull, message))
             }
             (None, _) => self.pull(pod, container, &reference, keyring, sandbox).await,
@@ -126,7 +132,8 @@ impl ImageManager {
             Ok(image_ref) => {
                 self.forget(&key);
                 let size = self.runtime.image_status(&image_ref).await.ok().flatten().map_or(0, |found| found.size);
-                let whole_ms = |d: Duration| go_duration(Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(0)));
+                let whole_ms =
+                    |d: Duration| go_duration(Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(0)));
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size} bytes.",
                     whole_ms(started.elapsed()),
@@ -163,8 +170,7 @@ impl ImageManager {
         }
         let mut last = RuntimeError::Incomplete { call: "PullImage", missing: "credentials to try" };
         for auth in auths {
-            let pull =
-                ImagePull { image: reference.normalized.clone(), auth, sandbox: Some(sandbox.clone()) };
+            let pull = ImagePull { image: reference.normalized.clone(), auth, sandbox: Some(sandbox.clone()) };
             match self.runtime.pull_image(pull).await {
                 Ok(image_ref) => return Ok(image_ref),
                 Err(error) => last = error,
@@ -183,7 +189,10 @@ impl ImageManager {
     }
 
     fn forget(&self, prefix: &str) {
-        self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|key, _| !key.starts_with(prefix));
+        self.failures
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|key, _| !key.starts_with(prefix));
         self.back_off.forget_prefix(prefix);
     }
 

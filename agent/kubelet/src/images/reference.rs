@@ -42,7 +42,9 @@ pub fn parse(image: &str) -> Result<Reference, ReferenceError> {
         return Err(ReferenceError::TooLong);
     }
     let (registry, path) = match name.split_once('/') {
-        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (first.to_owned(), path.to_owned()),
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => {
+            (first.to_owned(), path.to_owned())
+        }
         Some(_) => ("docker.io".to_owned(), name.to_owned()),
         None => ("docker.io".to_owned(), format!("library/{name}")),
     };
@@ -52,8 +54,7 @@ pub fn parse(image: &str) -> Result<Reference, ReferenceError> {
     if !path.split('/').all(is_component) || !is_host(&registry) {
         return Err(ReferenceError::Format);
     }
-    let normalized =
-        if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() };
+    let normalized = if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() };
     Ok(Reference { registry, path, normalized })
 }
 

@@ -123,13 +123,8 @@ pub struct ContainerInputs<'a> {
 pub fn container_config(inputs: ContainerInputs<'_>) -> Result<cri::ContainerConfig, SecurityError> {
     let ContainerInputs { pod, container, restart_count, env, .. } = inputs;
     let expand = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| env.expand(text)).collect::<Vec<_>>();
-    let security = security::container_context(
-        pod,
-        container,
-        inputs.target_id.as_deref(),
-        inputs.seccomp_dir,
-        inputs.image,
-    )?;
+    let security =
+        security::container_context(pod, container, inputs.target_id.as_deref(), inputs.seccomp_dir, inputs.image)?;
     let mut mounts: Vec<cri::Mount> = inputs.mounts.iter().map(cri_mount).collect();
     if let Some(hosts) = &inputs.hosts_file
         && !mounts.iter().any(|m| m.container_path == "/etc/hosts")
@@ -148,11 +143,7 @@ pub fn container_config(inputs: ContainerInputs<'_>) -> Result<cri::ContainerCon
             name: container.name.clone(),
             attempt: u32::try_from(restart_count).unwrap_or(0),
         }),
-        image: Some(cri::ImageSpec {
-            image: inputs.image_ref,
-            user_specified_image: image,
-            ..Default::default()
-        }),
+        image: Some(cri::ImageSpec { image: inputs.image_ref, user_specified_image: image, ..Default::default() }),
         command: expand(&container.command),
         args: expand(&container.args),
         working_dir: container.working_dir.clone().unwrap_or_default(),

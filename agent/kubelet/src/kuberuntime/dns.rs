@@ -28,7 +28,8 @@ pub fn parse_resolv_conf(text: &str) -> DnsConfig {
             Some("nameserver") => config.servers.extend(words.next().map(str::to_owned)),
             Some("search") => {
                 // The last line of its kind holds.
-                config.searches = words.map(|w| if w == "." { w } else { w.trim_end_matches('.') }.to_owned()).collect();
+                config.searches =
+                    words.map(|w| if w == "." { w } else { w.trim_end_matches('.') }.to_owned()).collect();
             }
             Some("options") => config.options = words.map(str::to_owned).collect(),
             _ => {}
@@ -131,11 +132,8 @@ pub fn hostname(pod: &Pod, cluster_domain: &str) -> (String, String) {
     if let Some(name) = spec.and_then(|s| s.hostname_override.as_deref()).filter(|h| !h.is_empty()) {
         return (name.to_owned(), String::new());
     }
-    let mut name = spec
-        .and_then(|s| s.hostname.as_deref())
-        .filter(|h| !h.is_empty())
-        .unwrap_or_else(|| pod.name_str())
-        .to_owned();
+    let mut name =
+        spec.and_then(|s| s.hostname.as_deref()).filter(|h| !h.is_empty()).unwrap_or_else(|| pod.name_str()).to_owned();
     // A hostname has at most 63 characters; a longer pod name is cut as upstream cuts it.
     if name.len() > 63 {
         name.truncate(63);

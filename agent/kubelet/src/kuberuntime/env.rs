@@ -163,7 +163,9 @@ async fn from_source(
 ) -> Result<Option<String>, EnvError> {
     let namespace = context.pod.namespace_str();
     if let Some(field) = &source.field_ref {
-        return field_value(context, &field.field_path).map(Some).ok_or_else(|| EnvError::Field(field.field_path.clone()));
+        return field_value(context, &field.field_path)
+            .map(Some)
+            .ok_or_else(|| EnvError::Field(field.field_path.clone()));
     }
     if let Some(resource) = &source.resource_field_ref {
         let named;

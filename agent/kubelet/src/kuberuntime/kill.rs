@@ -67,7 +67,11 @@ impl RuntimeManager {
                         );
                     }
                     Err(_) => {
-                        tracing::info!(pod = pod.format(), container = found.name, "preStop hook used up the grace period");
+                        tracing::info!(
+                            pod = pod.format(),
+                            container = found.name,
+                            "preStop hook used up the grace period"
+                        );
                     }
                 }
                 grace -= i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);

@@ -73,10 +73,8 @@ pub fn container_annotations(pod: &Pod, container: &Container, restart_count: i3
 /// Upstream's container hash: FNV-1a (32 bits) over Go's dump of the JSON of name and image.
 #[must_use]
 pub fn container_hash(container: &Container) -> u32 {
-    let fields = BTreeMap::from([
-        ("image", container.image.as_deref().unwrap_or_default()),
-        ("name", container.name.as_str()),
-    ]);
+    let fields =
+        BTreeMap::from([("image", container.image.as_deref().unwrap_or_default()), ("name", container.name.as_str())]);
     let json = go_json(&fields);
     let bytes: Vec<String> = json.bytes().map(|byte| byte.to_string()).collect();
     let dump = format!("([]uint8)[{}]", bytes.join(" "));

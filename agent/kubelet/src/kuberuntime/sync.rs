@@ -130,11 +130,7 @@ impl RuntimeManager {
             .await
             .map_err(|error| fail(format!("create log directory {}: {error}", log_dir.display())))?;
         let handler = "";
-        let id = self
-            .runtime
-            .run_pod_sandbox(config.clone(), handler)
-            .await
-            .map_err(|error| fail(error.message()))?;
+        let id = self.runtime.run_pod_sandbox(config.clone(), handler).await.map_err(|error| fail(error.message()))?;
         let observed = self.cache.inspect(pod.uid_str()).await.map_err(|error| error.message())?;
         Ok(Some((id, config, self.pod_ips(pod, &observed))))
     }
@@ -196,7 +192,13 @@ impl RuntimeManager {
                     message.clone()
                 };
                 if reason != WaitingReason::PostStartHookError {
-                    self.events.container(pod, &container.name, Kind::Warning, event::FAILED, format!("Error: {shown}"));
+                    self.events.container(
+                        pod,
+                        &container.name,
+                        Kind::Warning,
+                        event::FAILED,
+                        format!("Error: {shown}"),
+                    );
                 }
                 result.errors.push(StartError { container: container.name.clone(), reason, message });
                 false
@@ -228,13 +230,12 @@ impl RuntimeManager {
         result: &mut SyncResult,
     ) -> Result<(), (WaitingReason, String)> {
         let pod = run.inputs.pod;
-        let image_ref =
-            self.images.ensure(pod, container, run.inputs.keyring, run.config).await.map_err(|error| {
-                if let Some(delay) = error.retry_after {
-                    result.retry_in(delay);
-                }
-                (error.reason, error.message)
-            })?;
+        let image_ref = self.images.ensure(pod, container, run.inputs.keyring, run.config).await.map_err(|error| {
+            if let Some(delay) = error.retry_after {
+                result.retry_in(delay);
+            }
+            (error.reason, error.message)
+        })?;
         let restart_count = previous.map_or(0, |c| c.restart_count + 1);
         let config = self
             .container_config(run, kind, container, restart_count, image_ref)
@@ -246,10 +247,7 @@ impl RuntimeManager {
             .await
             .map_err(|error| (WaitingReason::CreateContainerError, error.message()))?;
         self.events.container(pod, &container.name, Kind::Normal, event::CREATED, "Container created");
-        self.runtime
-            .start_container(&id)
-            .await
-            .map_err(|error| (WaitingReason::RunContainerError, error.message()))?;
+        self.runtime.start_container(&id).await.map_err(|error| (WaitingReason::RunContainerError, error.message()))?;
         self.events.container(pod, &container.name, Kind::Normal, event::STARTED, "Container started");
         let post_start = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
         if let Some(hook) = post_start {
@@ -295,18 +293,15 @@ impl RuntimeManager {
             node_allocatable: &self.node.allocatable,
         };
         let env = env::resolve(&context, container, &self.objects).await.map_err(|error| error.to_string())?;
-        let mounts = run
-            .inputs
-            .volumes
-            .container_mounts(container, &|name| env.get(name))
-            .map_err(|error| error.to_string())?;
+        let mounts =
+            run.inputs.volumes.container_mounts(container, &|name| env.get(name)).map_err(|error| error.to_string())?;
         let image = self.runtime.image_status(&image_ref).await.ok().flatten();
         let hosts_file = self.hosts_file(pod, run.ips).await?;
         let termination_file = self.termination_file(pod, container).await?;
         let log_dir = config::pod_log_dir(&self.node.pod_logs_dir, pod).join(&container.name);
-        tokio::fs::create_dir_all(&log_dir)
-            .await
-            .map_err(|error| format!("create container log directory for container {} failed: {error}", container.name))?;
+        tokio::fs::create_dir_all(&log_dir).await.map_err(|error| {
+            format!("create container log directory for container {} failed: {error}", container.name)
+        })?;
         let target_id = if kind == ContainerKind::Ephemeral {
             let target = pod
                 .ephemeral_containers()

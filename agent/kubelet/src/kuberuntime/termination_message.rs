@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn tails() {
-        assert_eq!(tail_of("2026-01-01T00:00:00Z stdout F a b\n2026-01-01T00:00:00Z stderr P c\nT stdout F d\n"), "a b\ncd\n");
+        assert_eq!(
+            tail_of("2026-01-01T00:00:00Z stdout F a b\n2026-01-01T00:00:00Z stderr P c\nT stdout F d\n"),
+            "a b\ncd\n"
+        );
         let long: String = (0..200).map(|n| format!("T stdout F line {n}\n")).collect();
         let tail = tail_of(&long);
         assert!(tail.starts_with("line 120\n") && tail.ends_with("line 199\n"));

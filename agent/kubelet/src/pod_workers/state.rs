@@ -12,7 +12,9 @@
 pub enum WorkerState {
     Syncing,
     /// Being stopped; `None`: each container has its own grace period.
-    Terminating { grace_s: Option<i64> },
+    Terminating {
+        grace_s: Option<i64>,
+    },
     Terminated,
     Finished,
 }

@@ -248,7 +248,12 @@ impl Worker {
             }
             Err(message) => {
                 tracing::warn!(pod = self.pod.format(), message, "sync failed, will try again");
-                self.core.events.pod(&self.pod, Kind::Warning, event::FAILED_SYNC, format!("error determining status: {message}"));
+                self.core.events.pod(
+                    &self.pod,
+                    Kind::Warning,
+                    event::FAILED_SYNC,
+                    format!("error determining status: {message}"),
+                );
                 delay = self.retry_delay();
             }
         }
@@ -279,7 +284,8 @@ impl Worker {
             self.core.admitted().insert(self.uid.clone(), Arc::clone(&self.pod));
             return true;
         }
-        let known = !observed.sandboxes.is_empty() || status.phase.as_deref() != Some("Pending") || self.record.is_some();
+        let known =
+            !observed.sandboxes.is_empty() || status.phase.as_deref() != Some("Pending") || self.record.is_some();
         let mut admitted = self.core.admitted();
         if !known {
             let others: Vec<Arc<Pod>> =
@@ -337,7 +343,12 @@ impl Worker {
             drop(kill);
             if let Err(errors) = result {
                 let text = errors.join("; ");
-                self.core.events.pod(&self.pod, Kind::Warning, event::FAILED_KILL_POD, format!("error killing pod: {text}"));
+                self.core.events.pod(
+                    &self.pod,
+                    Kind::Warning,
+                    event::FAILED_KILL_POD,
+                    format!("error killing pod: {text}"),
+                );
             }
         }
         let Ok(after) = self.core.runtime.cache.inspect(&self.uid).await else { return Duration::from_secs(1) };
@@ -383,7 +394,11 @@ impl Worker {
             return self.core.sync_frequency;
         }
         if let Err(errors) = self.core.runtime.remove_pod(&observed).await {
-            tracing::warn!(pod = self.pod.format(), errors = errors.join("; "), "cannot remove the pod's containers yet");
+            tracing::warn!(
+                pod = self.pod.format(),
+                errors = errors.join("; "),
+                "cannot remove the pod's containers yet"
+            );
             let _ = self.core.runtime.cache.inspect(&self.uid).await;
             return self.retry_delay();
         }
@@ -475,8 +490,16 @@ async fn sync_once(core: &Core, pod: &Arc<Pod>, observed: Arc<RuntimePod>) -> Re
         return Ok(waiting);
     }
     if let Err(error) = core.containers.ensure_pod(pod).await {
-        let message = format!("failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}", pod.uid_str());
-        core.events.pod(pod, Kind::Warning, event::FAILED_CREATE_POD_CONTAINER, format!("unable to ensure pod container exists: {message}"));
+        let message = format!(
+            "failed to ensure that the pod: {} cgroups exist and are correctly applied: {error}",
+            pod.uid_str()
+        );
+        core.events.pod(
+            pod,
+            Kind::Warning,
+            event::FAILED_CREATE_POD_CONTAINER,
+            format!("unable to ensure pod container exists: {message}"),
+        );
         waiting.pod_error = Some(message);
         return Ok(waiting);
     }

@@ -64,7 +64,11 @@ impl HttpRequest {
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     fn url(&self) -> String {
@@ -181,10 +185,8 @@ where
             builder = builder.header(name, value);
         }
     }
-    let message = builder
-        .header("Connection", "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let message =
+        builder.header("Connection", "close").body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let answer = async {
         let response = sender.send_request(message).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();

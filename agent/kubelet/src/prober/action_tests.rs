@@ -47,7 +47,10 @@ async fn http() {
     assert!(matches!(http_get(&request(port), limit).await, Outcome::Warning(_)));
 
     let (port, _task) = serve("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n").await;
-    assert!(matches!(http_get(&request(port), Duration::from_millis(200)).await, Outcome::Failure(_) | Outcome::Success(_)));
+    assert!(matches!(
+        http_get(&request(port), Duration::from_millis(200)).await,
+        Outcome::Failure(_) | Outcome::Success(_)
+    ));
 }
 
 #[tokio::test]

@@ -63,8 +63,9 @@ fn decode(frame: &[u8]) -> u8 {
 async fn ask(host: &str, port: u16, service: &str) -> Result<u8, String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let stream = TcpStream::connect((host, port)).await.map_err(|e| text(&e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| text(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(|e| text(&e))?;
     let request = http::Request::post(format!("http://{host}:{port}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -78,7 +79,9 @@ async fn ask(host: &str, port: u16, service: &str) -> Result<u8, String> {
         let status = body.trailers().and_then(grpc_status).or(head).unwrap_or_default();
         match status.as_str() {
             "0" | "" => Ok(decode(&body.to_bytes())),
-            "12" => Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned()),
+            "12" => {
+                Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned())
+            }
             code => Err(format!("error: health rpc probe failed with code {code}")),
         }
     };

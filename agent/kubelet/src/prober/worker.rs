@@ -39,9 +39,9 @@ impl Streak {
     fn count(&mut self, success: bool, probe: &Probe) -> Option<ProbeResult> {
         self.length = if self.last == Some(success) { self.length.saturating_add(1) } else { 1 };
         self.last = Some(success);
-        let threshold = if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
-        (self.length >= threshold)
-            .then_some(if success { ProbeResult::Success } else { ProbeResult::Failure })
+        let threshold =
+            if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
+        (self.length >= threshold).then_some(if success { ProbeResult::Success } else { ProbeResult::Failure })
     }
 }
 
@@ -247,7 +247,8 @@ impl Worker {
         }
         let ip = self.pod_ip();
         if let Some(http) = &self.probe.http_get {
-            let request = action::HttpRequest::new(http, &self.container, &ip).ok_or("couldn't find the probe's port")?;
+            let request =
+                action::HttpRequest::new(http, &self.container, &ip).ok_or("couldn't find the probe's port")?;
             return Ok(action::http_get(&request, limit).await);
         }
         if let Some(tcp) = &self.probe.tcp_socket {

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const GOOD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec:\n  containers:\n  - {name: a, image: busybox}\n";
+const GOOD: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec:\n  containers:\n  - {name: a, image: busybox}\n";
 
 async fn until(state: &mut watch::Receiver<SourceState>, what: &str, wanted: &[&str]) {
     let names = |state: &SourceState| state.pods.iter().map(|p| p.name_str().to_owned()).collect::<Vec<_>>();
@@ -21,9 +22,13 @@ async fn follows_the_directory() {
     write("a.yaml", &GOOD.replace("NAME", "a"));
     let (sender, mut state) = watch::channel(SourceState::default());
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(dir.path().to_owned(), "n".into(), Duration::from_secs(3600), sender, shutdown.clone()));
+    let task =
+        tokio::spawn(run(dir.path().to_owned(), "n".into(), Duration::from_secs(3600), sender, shutdown.clone()));
     until(&mut state, "start", &["a-n"]).await;
-    write("b.json", r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"b"},"spec":{"containers":[{"name":"x","image":"y"}]}}"#);
+    write(
+        "b.json",
+        r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"b"},"spec":{"containers":[{"name":"x","image":"y"}]}}"#,
+    );
     until(&mut state, "added", &["a-n", "b-n"]).await;
     write("c.yaml", &GOOD.replace("NAME", "a"));
     write("d.yaml", &GOOD.replace("NAME", "d"));

@@ -25,7 +25,8 @@ pub enum ManifestError {
 /// Reads a manifest. `source` is `file` or `http`; `origin` is its path or URL.
 pub fn parse(text: &str, source: &str, origin: &str, node_name: &str) -> Result<Pod, ManifestError> {
     let mut value: Value = serde_saphyr::from_str(text).map_err(|error| ManifestError::Syntax(error.to_string()))?;
-    let field = |field: &str, problem: &str| ManifestError::Field { field: field.to_owned(), problem: problem.to_owned() };
+    let field =
+        |field: &str, problem: &str| ManifestError::Field { field: field.to_owned(), problem: problem.to_owned() };
     if !value.is_object() {
         return Err(field("(root)", "must be an object"));
     }
@@ -42,7 +43,8 @@ pub fn parse(text: &str, source: &str, origin: &str, node_name: &str) -> Result<
     }
     check(&value)?;
     forbid_references(&value)?;
-    let own_uid = value.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned);
+    let own_uid =
+        value.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned);
     let uid = own_uid.unwrap_or_else(|| uid_of(&value, source, origin, node_name));
     identify(&mut value, &uid, &name, source, node_name);
     orlop_api::defaults::apply_defaults("", "v1", "Pod", &mut value);
@@ -79,11 +81,10 @@ fn check(value: &Value) -> Result<(), ManifestError> {
     };
     let init = value.pointer("/spec/initContainers").and_then(Value::as_array);
     let mut names = std::collections::BTreeSet::new();
-    let all = containers
-        .iter()
-        .enumerate()
-        .map(|(index, c)| (format!("spec.containers[{index}]"), c))
-        .chain(init.into_iter().flatten().enumerate().map(|(index, c)| (format!("spec.initContainers[{index}]"), c)));
+    let all =
+        containers.iter().enumerate().map(|(index, c)| (format!("spec.containers[{index}]"), c)).chain(
+            init.into_iter().flatten().enumerate().map(|(index, c)| (format!("spec.initContainers[{index}]"), c)),
+        );
     for (path, container) in all {
         let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
         if let Some(message) = orlop_api::validation::content::dns1123_label(name).first() {
@@ -112,7 +113,9 @@ fn forbid_references(value: &Value) -> Result<(), ManifestError> {
         return refuse("resourceclaims");
     }
     for volume in spec["volumes"].as_array().into_iter().flatten() {
-        for (kind, what) in [("configMap", "configmaps"), ("secret", "secrets"), ("persistentVolumeClaim", "persistentvolumeclaims")] {
+        for (kind, what) in
+            [("configMap", "configmaps"), ("secret", "secrets"), ("persistentVolumeClaim", "persistentvolumeclaims")]
+        {
             if volume.get(kind).is_some_and(|v| !v.is_null()) {
                 return refuse(what);
             }
@@ -223,7 +226,8 @@ mod tests {
     use super::*;
     use crate::pod::PodExt;
 
-    const GOOD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: a, image: busybox}\n";
+    const GOOD: &str =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: a, image: busybox}\n";
 
     #[test]
     fn identity() {
@@ -235,7 +239,8 @@ mod tests {
         assert_eq!(pod.spec.as_ref().unwrap().tolerations.as_ref().unwrap().len(), 1);
         assert_eq!(pod.restart_policy(), "Always");
         // The same words in another order are the same pod; another file is another pod.
-        let reordered = "kind: Pod\napiVersion: v1\nspec:\n  containers:\n  - {image: busybox, name: a}\nmetadata: {name: web}\n";
+        let reordered =
+            "kind: Pod\napiVersion: v1\nspec:\n  containers:\n  - {image: busybox, name: a}\nmetadata: {name: web}\n";
         assert_eq!(parse(reordered, "file", "/m/a.yaml", "Node1").unwrap().uid_str(), pod.uid_str());
         assert_ne!(parse(GOOD, "file", "/m/b.yaml", "Node1").unwrap().uid_str(), pod.uid_str());
     }
@@ -252,7 +257,10 @@ mod tests {
         check("apiVersion: v1\nkind: Deployment", "kind: is \"Deployment\"");
         check("apiVersion: v1\nkind: Pod", "metadata.name");
         check("apiVersion: v1\nkind: Pod\nmetadata: {name: ../x}", "metadata.name");
-        check("apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: ../x}\nspec: {containers: [{name: a, image: b}]}", "metadata.uid");
+        check(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, uid: ../x}\nspec: {containers: [{name: a, image: b}]}",
+            "metadata.uid",
+        );
         check("apiVersion: v1\nkind: Pod\nmetadata: {name: a}", "spec.containers");
         check(&GOOD.replace("name: a,", "name: A_B,"), "spec.containers[0].name");
         check(&GOOD.replace("image: busybox", "image: ''"), "spec.containers[0].image");

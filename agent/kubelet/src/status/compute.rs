@@ -372,17 +372,15 @@ fn conditions(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<PodCondition
         _ => None,
     };
     let mut list = Vec::new();
-    let has_sandbox = inputs.observed.ready_sandbox().is_some()
-        && (pod.host_network() || !inputs.observed.ips().is_empty());
+    let has_sandbox =
+        inputs.observed.ready_sandbox().is_some() && (pod.host_network() || !inputs.observed.ips().is_empty());
     list.push(make("PodReadyToStartContainers", has_sandbox, None, None));
     // Initialized
     let unfinished: Vec<&str> = pod
         .init_containers()
         .iter()
         .zip(init)
-        .filter(|(container, status)| {
-            if is_sidecar(container) { status.started != Some(true) } else { !status.ready }
-        })
+        .filter(|(container, status)| if is_sidecar(container) { status.started != Some(true) } else { !status.ready })
         .map(|(container, _)| container.name.as_str())
         .collect();
     let any_started = regular.iter().any(|s| !matches!(seen(s), Seen::Waiting));
@@ -419,7 +417,12 @@ fn conditions(inputs: &StatusInputs<'_>, status: &PodStatus) -> Vec<PodCondition
                 .flatten()
                 .any(|c| c.type_ == gate.condition_type && c.status == "True")
         })
-        .map(|gate| format!("corresponding condition of pod readiness gate \"{}\" does not exist or is not \"True\".", gate.condition_type))
+        .map(|gate| {
+            format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist or is not \"True\".",
+                gate.condition_type
+            )
+        })
         .collect();
     if containers_ready && !missing_gates.is_empty() {
         list.push(make("Ready", false, Some("ReadinessGatesNotReady"), Some(missing_gates.join(", "))));
