@@ -9,6 +9,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 pub(crate) mod pod_refs;
+mod pod_security;
 mod priority;
 mod service_account;
 mod taints;
@@ -110,6 +111,7 @@ impl Chain {
             Box::new(service_account::ServiceAccount::new(reader())),
             Box::new(node_restriction::NodeRestriction::new(reader())),
             Box::new(taints::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity::new(reader())),
             Box::new(priority::Priority::new(reader())),
             Box::new(taints::DefaultTolerationSeconds),
             Box::new(defaults::DefaultStorageClass::new(reader())),

@@ -419,3 +419,80 @@ async fn a_kubelet_gets_tokens_for_its_pods_audiences_only() {
         "not bound to a pod",
     );
 }
+
+#[tokio::test]
+async fn pod_security_levels() {
+    let world = World::new();
+    let labelled = |level: &str, mode: &str| json!({"metadata": {"name": "a", "labels": {format!("pod-security.kubernetes.io/{mode}"): level}}, "status": {"phase": "Active"}});
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut p = pod(one_container());
+        change(&mut p["spec"]);
+        p
+    };
+    world.fake.put("", "namespaces", labelled("baseline", "enforce"));
+    world.create("pods", pod(one_container())).await.unwrap();
+    let table: [(Value, &str); 9] = [
+        (
+            with(&|s| s["hostNetwork"] = true.into()),
+            "violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)",
+        ),
+        (
+            with(&|s| s["containers"][0]["securityContext"] = json!({"privileged": true})),
+            "privileged (container \"c\" must not set securityContext.privileged=true)",
+        ),
+        (
+            with(&|s| s["volumes"] = json!([{"name": "h", "hostPath": {"path": "/"}}])),
+            "hostPath volumes (volume \"h\")",
+        ),
+        (
+            with(&|s| s["containers"][0]["ports"] = json!([{"hostPort": 80}, {"hostPort": 81}])),
+            "hostPort (container \"c\" uses hostPorts 80, 81)",
+        ),
+        (
+            with(&|s| s["containers"][0]["securityContext"] = json!({"capabilities": {"add": ["SYS_ADMIN", "CHOWN"]}})),
+            "non-default capabilities (container \"c\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add)",
+        ),
+        (
+            with(&|s| s["securityContext"] = json!({"seccompProfile": {"type": "Unconfined"}})),
+            "seccompProfile (pod must not set securityContext.seccompProfile.type to \"Unconfined\")",
+        ),
+        (
+            with(&|s| s["securityContext"] = json!({"sysctls": [{"name": "kernel.msgmax"}]})),
+            "forbidden sysctls (kernel.msgmax)",
+        ),
+        (
+            with(&|s| s["securityContext"] = json!({"seLinuxOptions": {"user": "x"}})),
+            "seLinuxOptions (pod set forbidden securityContext.seLinuxOptions: user may not be set)",
+        ),
+        (
+            with(&|s| s["containers"][0]["livenessProbe"] = json!({"httpGet": {"host": "1.2.3.4"}})),
+            "probe or lifecycle host (container \"c\" uses probe or lifecycle host \"1.2.3.4\")",
+        ),
+    ];
+    for (object, words) in table {
+        refused(world.create("pods", object).await, 403, words);
+    }
+    world.fake.put("", "namespaces", labelled("restricted", "enforce"));
+    refused(
+        world.create("pods", pod(one_container())).await,
+        403,
+        "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container \"c\" must set securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), seccompProfile (pod or container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")",
+    );
+    let tame = with(&|s| {
+        s["securityContext"] = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+        s["containers"][0]["securityContext"] =
+            json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    });
+    world.create("pods", tame).await.unwrap();
+    // Workloads are only warned about.
+    world.fake.put("", "namespaces", labelled("restricted", "warn"));
+    world.create("pods", pod(one_container())).await.unwrap();
+    let template =
+        json!({"metadata": {"name": "d", "namespace": "a"}, "spec": {"template": {"spec": one_container()}}});
+    world.create("deployments.apps", template).await.unwrap();
+    refused(
+        world.create("namespaces", labelled("paranoid", "enforce")).await,
+        422,
+        "must be one of privileged, baseline, restricted",
+    );
+}
