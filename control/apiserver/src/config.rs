@@ -65,6 +65,8 @@ pub struct Limits {
     pub watch_ring_events: usize,
     /// Bytes of those events.
     pub watch_ring_bytes: usize,
+    /// History older than one to two of these is forgotten (`--etcd-compaction-interval`); zero keeps all.
+    pub compaction_interval: Duration,
 }
 
 impl Default for Limits {
@@ -82,6 +84,7 @@ impl Default for Limits {
             min_watch: Duration::from_mins(30),
             watch_ring_events: 4096,
             watch_ring_bytes: 2 << 20,
+            compaction_interval: Duration::from_mins(5),
         }
     }
 }

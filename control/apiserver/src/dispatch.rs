@@ -220,7 +220,19 @@ async fn resource(
     if !row.has_verb(&call.info.verb) {
         return Err(Status::method_not_supported(row, &call.info.verb));
     }
-    verb(&call, body, permit).await
+    let mut response = verb(&call, body, permit).await?;
+    if let Some(warning) = deprecation(row) {
+        respond::warn(&mut response, &[warning.to_owned()]);
+    }
+    Ok(response)
+}
+
+/// What upstream tells everybody who uses these.
+fn deprecation(row: &ResourceInfo) -> Option<&'static str> {
+    match (row.group, row.plural) {
+        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        _ => None,
+    }
 }
 
 /// Boxed, so that a request's future is as large as its own verb needs, not as the largest.

@@ -42,6 +42,7 @@ pub(crate) fn from_store(error: &StoreError) -> Status {
             Status::expired("The resourceVersion for the provided list is too old. Please list again without it.")
         }
         StoreError::FutureRevision { revision, current } => too_large_resource_version(*revision, *current),
+        StoreError::TooLarge { .. } => Status::request_entity_too_large(error),
         StoreError::Closed => Status::service_unavailable("the store is closed; the server is shutting down"),
         StoreError::NoSpace { .. } => Status::new(507, "InternalError", format!("Internal error occurred: {error}")),
         _ => Status::internal(with_sources(error)),

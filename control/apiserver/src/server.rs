@@ -15,9 +15,9 @@ use crate::config::{ApiServerConfig, StartError};
 use crate::metrics::Metrics;
 use crate::node_proxy::KubeletDialer;
 use crate::reader::ObjectReader;
-use crate::storage::Storages;
 use crate::storage::continuation::Continuation;
 use crate::storage::reader::CacheReader;
+use crate::storage::{Storages, compactor};
 use crate::strategy::event_leases::EventLeases;
 use crate::wire::boxed;
 use crate::{admission, authz, bootstrap, dispatch, pki, serving};
@@ -92,6 +92,7 @@ async fn life(
 ) {
     tokio::spawn(bootstrap::maintain(app.reader.clone(), bootstrap_config(&app), shutdown.clone()));
     tokio::spawn(app.services.clone().run(shutdown.clone()));
+    tokio::spawn(compactor::run(app.store.clone(), app.config.limits.compaction_interval, shutdown.clone()));
     serving::run(app, listener, tls, shutdown).await;
     caches.cancel();
     stopped.cancel();

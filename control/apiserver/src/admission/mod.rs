@@ -2,6 +2,7 @@
 //!
 //! [`Chain`] runs `mutate` of every plugin in upstream's order, then `validate` of every plugin.
 
+mod certificates;
 mod defaults;
 mod escalation;
 pub(crate) mod fields;
@@ -11,6 +12,8 @@ mod node_restriction;
 pub(crate) mod pod_refs;
 mod pod_security;
 mod priority;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod taints;
 
@@ -115,8 +118,11 @@ impl Chain {
             Box::new(priority::Priority::new(reader())),
             Box::new(taints::DefaultTolerationSeconds),
             Box::new(defaults::DefaultStorageClass::new(reader())),
+            Box::new(runtime_class::RuntimeClass::new(reader())),
+            Box::new(certificates::Certificates::new(deps.authorizer.clone())),
             Box::new(defaults::DefaultIngressClass::new(reader())),
             Box::new(escalation::RbacEscalation::new(deps.authorizer.clone())),
+            Box::new(resource_quota::ResourceQuota::new(reader())),
         ];
         Self { plugins }
     }

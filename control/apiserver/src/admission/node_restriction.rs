@@ -61,6 +61,7 @@ impl NodeRestriction {
                 same_name(node, request, "can only access CSINode with the same name as the requesting node")
             }
             ("resource.k8s.io", "resourceslices") => resource_slice(node, request),
+            ("certificates.k8s.io", "certificatesigningrequests") => own_csr(request),
             _ => Ok(()),
         }
     }
@@ -331,6 +332,21 @@ fn forbidden_labels(modified: &BTreeSet<String>) -> Vec<String> {
         })
         .cloned()
         .collect()
+}
+
+/// A kubelet asks for certificates in its own name only.
+fn own_csr(request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    let Some(csr) = request.new_object().filter(|_| request.operation == Operation::Create) else { return Ok(()) };
+    let signer = str_at(csr, "/spec/signerName");
+    if !matches!(signer, "kubernetes.io/kubelet-serving" | "kubernetes.io/kube-apiserver-client-kubelet") {
+        return Ok(());
+    }
+    let subject = super::certificates::requested_subject(csr)
+        .ok_or_else(|| request.forbid("unable to parse csr: no PEM encoded certificate request"))?;
+    if subject.common_name == request.user.name {
+        return Ok(());
+    }
+    Err(request.forbid("can only create a node CSR with CN=".to_owned() + &request.user.name))
 }
 
 /// A kubelet tells of a finished expansion, and of nothing else about a claim.

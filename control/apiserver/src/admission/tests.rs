@@ -496,3 +496,119 @@ async fn pod_security_levels() {
         "must be one of privileged, baseline, restricted",
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn quotas_hold_also_for_writes_at_the_same_moment() {
+    let world = World::new();
+    let quota = |name: &str, spec: Value| json!({"metadata": {"name": name, "namespace": "a"}, "spec": spec});
+    world.fake.put("", "resourcequotas", quota("q", json!({"hard": {
+        "pods": "3", "requests.cpu": "1", "limits.memory": "1Gi", "configmaps": "1", "count/deployments.apps": "0", "services.nodeports": "1"}})));
+    let sized = |name: &str, cpu: &str| {
+        json!({"metadata": {"name": name, "namespace": "a"}, "spec": {"containers": [{"name": "c", "resources": {
+            "requests": {"cpu": cpu}, "limits": {"memory": "100Mi"}}}]}})
+    };
+    refused(
+        world.create("pods", pod(one_container())).await,
+        403,
+        "pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c",
+    );
+    world.create("pods", sized("one", "600m")).await.unwrap();
+    // The first is not stored yet, and counts.
+    let over = "pods \"two\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1";
+    refused(world.create("pods", sized("two", "600m")).await, 403, over);
+    world.fake.put("", "pods", sized("one", "600m"));
+    refused(world.create("pods", sized("two", "600m")).await, 403, over);
+    world.create("pods", sized("two", "100m")).await.unwrap();
+    world.create("pods", sized("three", "100m")).await.unwrap();
+    refused(world.create("pods", sized("four", "100m")).await, 403, "requested: pods=1, used: pods=3, limited: pods=3");
+    // Two that passed were never stored: their room comes back.
+    tokio::time::advance(Duration::from_secs(4)).await;
+    world.create("pods", sized("four", "100m")).await.unwrap();
+    let mut finished = sized("one", "600m");
+    finished["status"] = json!({"phase": "Succeeded"});
+    world.fake.put("", "pods", finished);
+    world.create("pods", sized("five", "600m")).await.unwrap();
+
+    let named = |name: &str| json!({"metadata": {"name": name, "namespace": "a"}});
+    world.fake.put("", "configmaps", named("x"));
+    refused(
+        world.create("configmaps", named("y")).await,
+        403,
+        "exceeded quota: q, requested: configmaps=1, used: configmaps=1, limited: configmaps=1",
+    );
+    world.update("configmaps", &named("x"), |c| c["data"] = json!({"a": "b"})).await.unwrap();
+    refused(
+        world.create("deployments.apps", named("d")).await,
+        403,
+        "requested: count/deployments.apps=1, used: count/deployments.apps=0",
+    );
+    let service =
+        |kind: &str| json!({"metadata": {"name": "s", "namespace": "a"}, "spec": {"type": kind, "ports": [{}, {}]}});
+    world.create("services", service("ClusterIP")).await.unwrap();
+    refused(
+        world.update("services", &service("ClusterIP"), |s| s["spec"]["type"] = "NodePort".into()).await,
+        403,
+        "requested: services.nodeports=2",
+    );
+}
+
+#[tokio::test]
+async fn quotas_look_at_scopes() {
+    let world = World::new();
+    world.fake.put(
+        "",
+        "resourcequotas",
+        json!({"metadata": {"name": "b", "namespace": "a"}, "spec": {"hard": {"pods": "0"}, "scopes": ["BestEffort"]}}),
+    );
+    refused(world.create("pods", pod(one_container())).await, 403, "exceeded quota: b");
+    let sized = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}));
+    world.create("pods", sized).await.unwrap();
+}
+
+#[tokio::test]
+async fn runtime_classes_bring_overhead_and_place() {
+    let world = World::new();
+    world.fake.put("node.k8s.io", "runtimeclasses", json!({"metadata": {"name": "vm"}, "handler": "kata",
+        "overhead": {"podFixed": {"memory": "120Mi"}},
+        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm"}]}}));
+    let with = |key: &str, value: Value| {
+        let mut s = one_container();
+        s["runtimeClassName"] = "vm".into();
+        s[key] = value;
+        pod(s)
+    };
+    let out = world.create("pods", with("nodeSelector", json!({"disk": "ssd"}))).await.unwrap();
+    assert_eq!(out["spec"]["overhead"], json!({"memory": "120Mi"}));
+    assert_eq!(out["spec"]["nodeSelector"], json!({"disk": "ssd", "vm": "yes"}));
+    assert!(out["spec"]["tolerations"].as_array().unwrap().contains(&json!({"key": "vm"})));
+    refused(world.create("pods", with("nodeSelector", json!({"vm": "no"}))).await, 403, "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes");
+    refused(world.create("pods", with("runtimeClassName", "none".into())).await, 403, "pod rejected: RuntimeClass \"none\" not found");
+    refused(world.create("pods", with("overhead", json!({"memory": "1Mi"}))).await, 403, "doesn't match RuntimeClass's defined Overhead");
+}
+
+#[tokio::test]
+async fn certificate_requests_make_no_administrators() {
+    use base64::Engine as _;
+    let csr = |signer: &str, common_name: &str, organization: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+        let pem = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        let encoded = base64::engine::general_purpose::STANDARD.encode(pem);
+        json!({"metadata": {"name": "c"}, "spec": {"signerName": signer, "request": encoded}})
+    };
+    let what = "certificatesigningrequests.certificates.k8s.io";
+    let world = World::new();
+    let client = "kubernetes.io/kube-apiserver-client";
+    world.create(what, csr(client, "jane", "dev")).await.unwrap();
+    refused(world.create(what, csr(client, "jane", "system:masters")).await, 403, "with system:masters group is not allowed");
+    let approval = "certificatesigningrequests/approval.certificates.k8s.io";
+    let approve = |c: &mut Value| c["status"] = json!({"conditions": [{"type": "Approved"}]});
+    world.update(approval, &csr(client, "jane", "dev"), approve).await.unwrap();
+
+    let node = World::new().with_node_user();
+    let kubelet = "kubernetes.io/kube-apiserver-client-kubelet";
+    node.create(what, csr(kubelet, "system:node:n1", "system:nodes")).await.unwrap();
+    refused(node.create(what, csr(kubelet, "system:node:n2", "system:nodes")).await, 403, "CN=system:node:n1");
+    refused(node.update(approval, &csr(client, "x", "y"), approve).await, 403, "user not permitted to approve requests with signerName");
+}

@@ -12,15 +12,21 @@ pub mod token_request;
 pub mod tokens;
 pub mod x509;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use orlop_api::status::Status;
 use rustls_pki_types::CertificateDer;
 
 use crate::reader::ObjectReader;
 use tokens::{TokenError, TokenIssuer};
 use x509::ChainVerifier;
+
+/// WebSocket subprotocol that carries a bearer token, base64url after the last dot.
+const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// The authenticated caller (upstream `user.Info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,7 +135,7 @@ impl Authenticator {
             }
         }
         if let Some(token) = bearer_token(&parts.headers) {
-            match self.authenticate_token(token, &[]) {
+            match self.authenticate_token(&token, &[]) {
                 Ok((user, _)) => return Ok(Arc::new(user)),
                 Err(error) => refused = Some(error),
             }
@@ -178,12 +184,18 @@ fn with_authenticated(mut user: UserInfo) -> UserInfo {
     user
 }
 
-/// The token of `Authorization: Bearer T`; other schemes are no credential of ours.
-fn bearer_token(headers: &http::HeaderMap) -> Option<&str> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.trim();
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+/// The token of `Authorization: Bearer T`, or the one that a browser's WebSocket can only send as a
+/// subprotocol; other schemes are no credential of ours.
+fn bearer_token(headers: &http::HeaderMap) -> Option<Cow<'_, str>> {
+    if let Some(value) = headers.get(http::header::AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+        let token = token.trim();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token));
+    }
+    let offered = headers.get(http::header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let encoded = offered.split(',').find_map(|p| p.trim().strip_prefix(WEBSOCKET_TOKEN))?;
+    let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    String::from_utf8(bytes).ok().filter(|t| !t.is_empty()).map(Cow::Owned)
 }
 
 #[cfg(test)]

@@ -404,6 +404,10 @@ fn the_order_of_credentials() {
     assert_eq!(name(&[], &[]), Ok("system:anonymous".to_owned()));
     assert_eq!(name(&[("authorization", &bearer)], &[]), Ok("system:serviceaccount:a:bot".to_owned()));
     assert_eq!(name(&[("authorization", "Bearer nonsense")], &[]), Err(401));
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&token);
+    let offered = format!("v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.{encoded}");
+    assert_eq!(name(&[("sec-websocket-protocol", &offered)], &[]), Ok("system:serviceaccount:a:bot".to_owned()));
     assert_eq!(name(&[("authorization", "Basic eDp5")], &[]), Ok("system:anonymous".to_owned()));
     assert_eq!(name(&[("authorization", &bearer)], std::slice::from_ref(&jane)), Ok("jane".to_owned()));
     assert_eq!(

@@ -54,10 +54,10 @@ impl Rbac {
     pub(crate) fn authorize(&self, attributes: &Attributes) -> Decision {
         let index = self.current();
         let mut missing: Vec<&str> = Vec::new();
-        for (subject, grant) in index.grants(&attributes.user, &attributes.namespace) {
+        for (kind, subject, grant) in index.grants(&attributes.user, &attributes.namespace) {
             match &grant.rules {
                 Ok(rules) if rules.iter().any(|r| r.matches(attributes)) => {
-                    return Decision::Allow(format!("RBAC: allowed by {} to {subject}", grant.label));
+                    return Decision::Allow(format!("RBAC: allowed by {} to {kind} {subject:?}", grant.label));
                 }
                 Ok(_) => {}
                 Err(why) if !missing.contains(&why.as_str()) => missing.push(why),
@@ -76,7 +76,7 @@ impl Rbac {
     pub(crate) fn rules_for(&self, user: &UserInfo, namespace: &str) -> Vec<Rule> {
         let index = self.current();
         let mut out = Vec::new();
-        for (_, grant) in index.grants(user, namespace) {
+        for (_, _, grant) in index.grants(user, namespace) {
             if let Ok(rules) = &grant.rules {
                 out.extend(rules.iter().cloned());
             }
@@ -160,7 +160,7 @@ impl Index {
         }
     }
 
-    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = (String, &'a Grant)> {
+    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = (&'a str, &'a str, &'a Grant)> {
         let own = self.users.get(&user.name).map(|g| ("User", user.name.as_str(), g)).into_iter();
         let of_groups = user.groups.iter().filter_map(|n| self.groups.get(n).map(|g| ("Group", n.as_str(), g)));
         let subjects: Vec<_> = own.chain(of_groups).collect();
@@ -168,7 +168,7 @@ impl Index {
         let local = subjects
             .into_iter()
             .flat_map(move |(k, n, g)| g.namespaced.get(namespace).into_iter().flatten().map(move |x| (k, n, x)));
-        cluster.chain(local).map(|(k, n, x)| (format!("{k} {n:?}"), x.as_ref()))
+        cluster.chain(local).map(|(k, n, x)| (k, n, x.as_ref()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Objects of one resource in the store: keys, reads, optimistic writes, and the watch cache over it.
 
 pub(crate) mod cache;
+pub(crate) mod compactor;
 pub(crate) mod continuation;
 pub(crate) mod encoding;
 mod feeder;

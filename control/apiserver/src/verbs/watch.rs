@@ -223,6 +223,16 @@ impl Watcher {
         if kind == event.kind && self.transform.is_identity() {
             return Some(event.frame.clone());
         }
+        if kind == EventKind::Deleted
+            && let Some(previous) = event.previous.as_ref().filter(|_| event.kind == EventKind::Modified)
+        {
+            // It left the selection: the client gets what it knew, at the revision of the change.
+            let mut last = previous.value().as_ref().clone();
+            crate::meta::set(&mut last, "resourceVersion", event.revision.to_string());
+            let json = serde_json::to_vec(&last).unwrap_or_default();
+            let last = Stored::new(previous.key.clone(), event.revision, previous.lease, json.into());
+            return Some(self.frame(kind, &last));
+        }
         Some(self.frame(kind, &event.object))
     }
 
