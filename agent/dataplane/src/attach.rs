@@ -218,6 +218,7 @@ impl Attachments {
 }
 
 /// What a link should say that it is attached to.
+#[derive(Clone, Copy)]
 struct Target {
     cgroup_id: u64,
     interface: u32,

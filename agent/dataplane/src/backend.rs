@@ -53,8 +53,13 @@ pub struct EbpfBackend {
     ids: Ids,
     /// What `tables.sources` holds, by service.
     sources: HashMap<u32, Arc<[IpNetwork]>>,
-    /// Sets that nothing leads to any more, each with the wait for programs that may still read it.
-    retired: Vec<(Vec<(u32, Content)>, JoinHandle<()>)>,
+    retired: Vec<Retired>,
+}
+
+/// Sets that nothing leads to any more, with the wait for programs that may still read them.
+struct Retired {
+    sets: Vec<(u32, Content)>,
+    wait: JoinHandle<()>,
 }
 
 /// Stable numbers of service ports.
@@ -165,6 +170,14 @@ impl EbpfBackend {
     /// When the kernel refuses to read them.
     pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, SyncError> {
         Ok(COUNTER_NAMES.into_iter().zip(self.tables.counters()?).collect())
+    }
+
+    /// Bytes of kernel memory that each pinned map takes, by name.
+    ///
+    /// # Errors
+    /// When a map can't be opened.
+    pub fn map_memory(&self) -> Result<Vec<(String, u64)>, SyncError> {
+        loader::map_memory(&self.pins)
     }
 
     fn write_config(&mut self) -> Result<(), SyncError> {
@@ -345,23 +358,23 @@ impl EbpfBackend {
             return;
         }
         // One wait serves every set that was retired before it began.
-        if let Some((sets, wait)) = self.retired.last_mut()
-            && !wait.is_finished()
-            && sets.len() < MAX_SETS_PER_WAIT
+        if let Some(last) = self.retired.last_mut()
+            && !last.wait.is_finished()
+            && last.sets.len() < MAX_SETS_PER_WAIT
         {
-            wait.abort();
-            sets.extend(unused);
-            *wait = spawn_wait();
+            last.wait.abort();
+            last.sets.extend(unused);
+            last.wait = spawn_wait();
         } else {
-            self.retired.push((unused, spawn_wait()));
+            self.retired.push(Retired { sets: unused, wait: spawn_wait() });
         }
     }
 
     fn erase_retired(&mut self) {
         let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.retired).into_iter().partition(|(_, wait)| wait.is_finished());
+            std::mem::take(&mut self.retired).into_iter().partition(|retired| retired.wait.is_finished());
         self.retired = waiting;
-        for (id, content) in done.into_iter().flat_map(|(sets, _)| sets) {
+        for (id, content) in done.into_iter().flat_map(|retired| retired.sets) {
             if let Err(error) = self.erase_set(id, &content) {
                 tracing::warn!(%error, "a set of endpoints that nobody uses stays until the next audit");
             }
@@ -490,7 +503,8 @@ impl EbpfBackend {
 
     /// Removes sets that nothing leads to, but for those whose wait is still on.
     fn erase_orphans(&mut self, sets: &HashMap<u32, BTreeMap<u32, RawEndpoint>>) -> Result<(), SyncError> {
-        let waiting: HashSet<u32> = self.retired.iter().flat_map(|(sets, _)| sets.iter().map(|(id, _)| *id)).collect();
+        let waiting: HashSet<u32> =
+            self.retired.iter().flat_map(|retired| retired.sets.iter().map(|(id, _)| *id)).collect();
         for (&id, slots) in sets {
             if waiting.contains(&id) {
                 self.groups.reserve(id);

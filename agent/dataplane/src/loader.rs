@@ -1,15 +1,18 @@
 //! Loads the programs on pinned maps: those of a former agent where they are, new ones else.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya::EbpfLoader;
 use aya::programs::Program;
 use aya::util::KernelVersion;
+use orlop_proxy::backend::SyncError;
 
 use crate::bpffs::Pins;
 use crate::config::MapSizes;
 use crate::error::DataplaneError;
 use crate::object;
+use crate::sys;
 use crate::tables::limits;
 
 /// The programs in the kernel, attached to nothing yet.
@@ -58,6 +61,25 @@ impl Loaded {
         let fd = fd.map_err(|source| DataplaneError::Kernel { operation: "duplicating a descriptor", source })?;
         Ok((fd, id))
     }
+}
+
+/// What the kernel says that each map takes (`memlock` of its descriptor).
+pub(crate) fn map_memory(pins: &Pins) -> Result<Vec<(String, u64)>, SyncError> {
+    MAPS.into_iter()
+        .map(|name| {
+            let path = pins.map(name);
+            let failed = |operation| {
+                let path = path.clone();
+                move |source| SyncError::Path { operation, path, source }
+            };
+            let fd = sys::pinned(&path).map_err(failed("opening the map"))?;
+            let Some(fd) = fd else { return Ok((name.to_owned(), 0)) };
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
+                .map_err(failed("reading the descriptor of the map"))?;
+            let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+            Ok((name.to_owned(), bytes.unwrap_or(0)))
+        })
+        .collect()
 }
 
 /// Whether this kernel has tcx (6.6); older ones get a clsact qdisc.

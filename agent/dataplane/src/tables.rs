@@ -7,8 +7,8 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use orlop_abi::addr::Addr;
 use orlop_abi::maps::{
-    COUNTERS, Config, Endpoint, FlowKey, FlowValue, Interface, MemberKey, Plain, Service,
-    ServiceKey, SlotKey, SourceKey, names,
+    COUNTERS, Config, Endpoint, FlowKey, FlowValue, Interface, MemberKey, Plain, Service, ServiceKey, SlotKey,
+    SourceKey, names,
 };
 use orlop_proxy::backend::SyncError;
 

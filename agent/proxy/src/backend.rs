@@ -109,7 +109,7 @@ pub trait Backend: Send {
 
     /// Waits until the kernel says that something was changed which may need [`Backend::installed`].
     async fn changed(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Counters that the kernel keeps, by name.

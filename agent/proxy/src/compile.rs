@@ -33,7 +33,7 @@ pub struct Compiled {
 pub fn compile<'a>(
     name: &ServiceName,
     spec: &ServiceSpec,
-    slices: impl Iterator<Item = &'a SliceSpec> + Clone,
+    slices: &(impl Iterator<Item = &'a SliceSpec> + Clone),
     limits: Limits,
 ) -> Compiled {
     let mut compiled = Compiled::default();

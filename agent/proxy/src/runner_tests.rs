@@ -1,4 +1,5 @@
 //! The whole proxy against an API server made of two queues, and a backend that remembers.
+#![allow(clippy::needless_pass_by_value, reason = "callers write json! literals")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -97,12 +98,12 @@ impl FakeApi {
         let watching = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         if !watching {
             let items = self.lists.lock().unwrap().get(resource).cloned().unwrap_or_default();
-            let list = json!({ "kind": kind, "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items });
+            let list =
+                json!({ "kind": kind, "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items });
             return http::Response::new(http_body_util::Full::from(list.to_string()).boxed_unsync());
         }
-        let events = stream::unfold(self.events.subscribe(), |mut events| async {
-            Some((events.recv().await.ok()?, events))
-        });
+        let events =
+            stream::unfold(self.events.subscribe(), |mut events| async { Some((events.recv().await.ok()?, events)) });
         let frames = events
             .filter(move |(to, _)| std::future::ready(*to == resource))
             .map(|(_, event)| Ok(http_body::Frame::data(Bytes::from(format!("{event}\n")))));
@@ -279,9 +280,13 @@ async fn servers_answer_as_upstreams() {
         assert!(text.contains(name), "{name} in {text}");
     }
     // An autoscaler takes the node: load balancers go elsewhere, the proxy lives on.
-    fixture.api.event("nodes", "MODIFIED", node(&json!([{
-        "key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule",
-    }])));
+    fixture.api.event(
+        "nodes",
+        "MODIFIED",
+        node(&json!([{
+            "key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule",
+        }])),
+    );
     for _ in 0..500 {
         if fixture.get(healthz, "/healthz").await.0 == 503 {
             assert_eq!(fixture.get(healthz, "/livez").await.0, 200);

@@ -1,4 +1,5 @@
 //! Services and slices to rules: the semantics of Services, as tables.
+#![allow(clippy::needless_pass_by_value, reason = "callers write json! literals")]
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -106,10 +107,7 @@ fn endpoints_by_their_conditions() {
     check(json!([ready("10.0.0.1", HERE), unready]), &["10.0.0.1"]);
     check(json!([ready("10.0.0.1", HERE), terminating("10.0.0.2", HERE, true)]), &["10.0.0.1"]);
     // Nobody is ready: those that still serve take over, and only those.
-    check(
-        json!([unready, terminating("10.0.0.2", HERE, true), terminating("10.0.0.3", HERE, false)]),
-        &["10.0.0.2"],
-    );
+    check(json!([unready, terminating("10.0.0.2", HERE, true), terminating("10.0.0.3", HERE, false)]), &["10.0.0.2"]);
     // The same address twice: the one that isn't going away counts.
     check(json!([ready("10.0.0.1", HERE), terminating("10.0.0.1", HERE, true)]), &["10.0.0.1"]);
     check(json!([]), &[]);
@@ -123,9 +121,12 @@ fn addresses_that_are_not_believed() {
         let used = &rule(&tracker, &tcp("10.96.0.1", 80)).internal.endpoints;
         assert_eq!(ips(used), ["10.0.0.1"], "{address}");
         let explained = crate::explain::explain(&tracker, name("web"));
-        assert!(explained.endpoints.iter().any(|(text, verdict)| {
-            text == address && matches!(verdict, crate::explain::Verdict::Refused(_))
-        }));
+        assert!(
+            explained
+                .endpoints
+                .iter()
+                .any(|(text, verdict)| { text == address && matches!(verdict, crate::explain::Verdict::Refused(_)) })
+        );
     }
 }
 
@@ -175,7 +176,8 @@ fn load_balancers_by_ip_mode_and_source_range() {
         { "hostname": "lb.example" },
     ] } });
     let tracker = web(balanced.clone(), status.clone(), json!([ready("10.0.0.1", "there")]));
-    let kinds: Vec<_> = tracker.state().frontends.iter().map(|(frontend, rule)| (frontend.address, rule.kind)).collect();
+    let kinds: Vec<_> =
+        tracker.state().frontends.iter().map(|(frontend, rule)| (frontend.address, rule.kind)).collect();
     let at = |text: &str| FrontendAddress::Ip(text.parse::<IpAddr>().unwrap());
     assert_eq!(
         kinds,
@@ -317,7 +319,10 @@ fn plans_lead_from_anything_to_the_desired_state() {
             let mut result = from.clone();
             record(&steps, to, &mut result);
             assert!(plan(to, &result).is_empty());
-            assert_eq!(steps, plan_for(to.frontends.keys().chain(from.frontends.keys()).collect::<HashSet<_>>(), to, from));
+            assert_eq!(
+                steps,
+                plan_for(to.frontends.keys().chain(from.frontends.keys()).collect::<HashSet<_>>(), to, from)
+            );
         }
     }
 }

@@ -160,7 +160,7 @@ impl Tracker {
             }
             let Some(spec) = self.services.get(&name) else { continue };
             let slices = self.slices.get(&name).into_iter().flat_map(BTreeMap::values);
-            let compiled = compile(&name, spec, slices, self.limits);
+            let compiled = compile(&name, spec, &slices, self.limits);
             refused.extend(compiled.refused.into_iter().map(|why| (name.clone(), why)));
             let mut claims = Vec::with_capacity(compiled.rules.len());
             for (frontend, rule) in compiled.rules {

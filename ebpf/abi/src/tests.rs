@@ -45,8 +45,7 @@ fn tables(endpoints: &[Endpoint], affinity_s: u32) -> FakeTables {
     let service = Service { id: 3, affinity_s, internal: group, external: group, ..Service::default() };
     for proto in [TCP, UDP] {
         let vip = ServiceKey { addr: addr(VIP), port_be: 80_u16.to_be(), proto, kind: FRONTEND_ADDRESS };
-        let port =
-            ServiceKey { addr: Addr::ANY_V4, port_be: 30080_u16.to_be(), proto, kind: FRONTEND_NODE_PORT };
+        let port = ServiceKey { addr: Addr::ANY_V4, port_be: 30080_u16.to_be(), proto, kind: FRONTEND_NODE_PORT };
         tables.services.insert(vip, service);
         tables.services.insert(port, service);
     }
@@ -119,7 +118,11 @@ fn affinity_ends_with_its_time_or_its_endpoint() {
     tables.now_ns.set(59 * SECOND_NS);
     assert_eq!(connect(&tables, POD_NETNS, VIP, 80), SocketVerdict::Translate(a), "refreshed by use");
     tables.now_ns.set(118 * SECOND_NS);
-    assert_eq!(connect(&tables, POD_NETNS, NODE, 30080), SocketVerdict::Translate(a), "of the service, not the frontend");
+    assert_eq!(
+        connect(&tables, POD_NETNS, NODE, 30080),
+        SocketVerdict::Translate(a),
+        "of the service, not the frontend"
+    );
     assert_eq!(connect(&tables, POD_NETNS + 1, VIP, 80), SocketVerdict::Translate(b), "of the client");
     tables.now_ns.set(178 * SECOND_NS);
     assert_eq!(connect(&tables, POD_NETNS, VIP, 80), SocketVerdict::Translate(b), "timed out");
@@ -178,14 +181,7 @@ fn after(mut flow: Flow, verdict: flow::Verdict) -> Flow {
 }
 
 fn answer(flow: &Flow, tcp_flags: u8) -> Flow {
-    Flow {
-        src: flow.dst,
-        dst: flow.src,
-        sport_be: flow.dport_be,
-        dport_be: flow.sport_be,
-        tcp_flags,
-        ..*flow
-    }
+    Flow { src: flow.dst, dst: flow.src, sport_be: flow.dport_be, dport_be: flow.sport_be, tcp_flags, ..*flow }
 }
 
 /// Through the node and back: what the endpoint sees, and what the client gets.

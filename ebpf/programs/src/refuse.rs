@@ -2,7 +2,7 @@
 //! ICMP port unreachable, so that clients need not wait for a time-out.
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
-use aya_ebpf::helpers::{bpf_csum_diff, bpf_redirect, bpf_skb_load_bytes, bpf_skb_change_tail};
+use aya_ebpf::helpers::{bpf_csum_diff, bpf_redirect, bpf_skb_change_tail, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
 use orlop_abi::packet::{Flow, TCP};
 use orlop_abi::reply::{
@@ -43,7 +43,8 @@ fn turn_around(skb: *mut __sk_buff, l3: u32) -> i32 {
     if l3 == ETHERNET {
         let Ok(macs) = ctx.load::<[u8; 12]>(0) else { return TC_ACT_SHOT };
         let swapped = [
-            macs[6], macs[7], macs[8], macs[9], macs[10], macs[11], macs[0], macs[1], macs[2], macs[3], macs[4], macs[5],
+            macs[6], macs[7], macs[8], macs[9], macs[10], macs[11], macs[0], macs[1], macs[2], macs[3], macs[4],
+            macs[5],
         ];
         if ctx.store(0, &swapped, 0).is_err() {
             return TC_ACT_SHOT;

@@ -3,6 +3,9 @@
 //! Needs root, a kernel with BPF, and a build with the programs; says `SKIP reason` without them (a failure
 //! where `CI=true`). This is a program of its own because clients must be processes: `worker` is one.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test runner")]
+#![allow(clippy::disallowed_types, reason = "what is timed and waited for happens in the kernel")]
+
 mod net;
 mod scenarios;
 mod worker;

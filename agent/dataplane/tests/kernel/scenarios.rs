@@ -19,13 +19,14 @@ use crate::worker::{Worker, serve};
 
 type Scenario = (&'static str, fn() -> Result<()>);
 
-pub(crate) const ALL: [Scenario; 6] = [
+pub(crate) const ALL: [Scenario; 7] = [
     ("sockets_reach_services", sockets_reach_services),
     ("outside_reaches_node_ports", outside_reaches_node_ports),
     ("affinity_sticks_until_the_endpoint_goes", affinity_sticks_until_the_endpoint_goes),
     ("a_new_agent_adopts_what_is_there", a_new_agent_adopts_what_is_there),
     ("updates_leave_no_window", updates_leave_no_window),
     ("audit_repairs_what_others_break", audit_repairs_what_others_break),
+    ("ten_thousand_services_and_full_maps", ten_thousand_services_and_full_maps),
 ];
 
 /// A node with a backend of its own.
@@ -361,5 +362,49 @@ fn audit_repairs_what_others_break() -> Result<()> {
         )?;
         let mut outside = Worker::start(&stage.world.client, &cgroup2_root().context("cgroup2")?)?;
         expect(&mut outside, "tcp", "192.168.50.1:30080", &["ok a/192.168.50.2 192.168.50.1:30080"])
+    })
+}
+
+fn ten_thousand_services_and_full_maps() -> Result<()> {
+    let mut stage = Stage::new("scale")?;
+    // 10,000 Services with two ports' worth of frontends each, and distinct endpoints.
+    let services = |count: u16| {
+        let mut rules = Vec::new();
+        for number in 0..count {
+            let [high, low] = number.to_be_bytes();
+            let own = [format!("10.250.{high}.{low}:8080"), format!("10.251.{high}.{low}:8080")];
+            let own: Vec<&str> = own.iter().map(String::as_str).collect();
+            rules.push((format!("10.96.{high}.{low}"), rule(&format!("s{number}"), &own, None)));
+        }
+        let rules: Vec<_> = rules.iter().map(|(ip, rule)| (ip.as_str(), 80, rule.clone())).collect();
+        state(&rules)
+    };
+    let desired = services(10_000);
+    stage.with_backend(async |backend| {
+        let installed = backend.installed().await?;
+        let start = std::time::Instant::now();
+        backend.apply(&plan(&desired, &installed), &desired).await?;
+        let applied = start.elapsed();
+        let read = backend.installed().await?;
+        ensure!(plan(&desired, &read).is_empty(), "everything reads back");
+        println!("10,000 Services x 2: written in {applied:.1?}, read back in {:.1?}", start.elapsed() - applied);
+        println!("memory of the maps: {:?}", backend.map_memory()?);
+        let empty = state(&[]);
+        backend.apply(&plan(&empty, &read), &empty).await?;
+        Ok(())
+    })?;
+    drop(stage);
+
+    // Full maps say so, and keep what fits.
+    stage = Stage::new("full")?;
+    stage.config.map_sizes.services = 64;
+    let many = services(40);
+    stage.with_backend(async |backend| {
+        let installed = backend.installed().await?;
+        let error = backend.apply(&plan(&many, &installed), &many).await.err().context("64 entries can't hold 80")?;
+        ensure!(error.to_string().contains("ORLOP_SERVICES is full at 64 entries"), "{error}");
+        ensure!(backend.installed().await?.frontends.len() == 64, "what fits is there");
+        let few = services(20);
+        sync(backend, &few).await
     })
 }
