@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -31,9 +30,6 @@ pub(crate) struct Informers {
     pub(crate) root_cas: Arc<Informer<ConfigMap>>,
     pub(crate) deployments: Arc<Informer<Deployment>>,
     pub(crate) replica_sets: Arc<Informer<ReplicaSet>>,
-    pub(crate) daemon_sets: Arc<Informer<DaemonSet>>,
-    pub(crate) revisions: Arc<Informer<ControllerRevision>>,
-    pub(crate) jobs: Arc<Informer<Job>>,
     pub(crate) pods: Arc<Informer<Pod>>,
     pub(crate) services: Arc<Informer<Service>>,
     pub(crate) endpoint_slices: Arc<Informer<EndpointSlice>>,
@@ -51,9 +47,6 @@ impl Informers {
             root_cas: Informer::new(),
             deployments: Informer::new(),
             replica_sets: Informer::new(),
-            daemon_sets: Informer::new(),
-            revisions: Informer::new(),
-            jobs: Informer::new(),
             pods: Informer::new(),
             services: Informer::new(),
             endpoint_slices: Informer::new(),
@@ -79,9 +72,6 @@ impl Informers {
         follow!(root_cas, Api::all(client.clone()), watcher::Config::default().fields(&root_ca));
         follow!(deployments);
         follow!(replica_sets);
-        follow!(daemon_sets);
-        follow!(revisions);
-        follow!(jobs);
         follow!(pods);
         follow!(services);
         follow!(endpoint_slices);
@@ -139,12 +129,8 @@ impl Context {
     }
 }
 
-async fn work<K, R, F>(
-    controller: &'static str,
-    queue: Arc<Queue<K>>,
-    reconcile: R,
-    shutdown: CancellationToken,
-) where
+async fn work<K, R, F>(controller: &'static str, queue: Arc<Queue<K>>, reconcile: R, shutdown: CancellationToken)
+where
     K: Clone + Eq + Hash + Send + Sync + std::fmt::Display + 'static,
     R: Fn(K) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Requeue, ControllerError>> + Send + 'static,

@@ -85,13 +85,7 @@ impl Recorder {
         self.record(reference(about), "Warning", reason, message.into());
     }
 
-    pub(crate) fn record(
-        &self,
-        about: ObjectReference,
-        kind: &'static str,
-        reason: &'static str,
-        message: String,
-    ) {
+    pub(crate) fn record(&self, about: ObjectReference, kind: &'static str, reason: &'static str, message: String) {
         let uid = about.uid.clone().unwrap_or_default();
         let note = Note { component: self.component, uid, kind, reason, message };
         let queued = Queued { note, about, at: (self.recorders.clock)() };
@@ -164,10 +158,7 @@ fn event(queued: &Queued, namespace: String) -> Event {
         type_: Some(queued.note.kind.to_owned()),
         reason: Some(queued.note.reason.to_owned()),
         message: Some(queued.note.message.clone()),
-        source: Some(EventSource {
-            component: Some(queued.note.component.to_owned()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some(queued.note.component.to_owned()), host: None }),
         reporting_component: Some(queued.note.component.to_owned()),
         first_timestamp: Some(Time(queued.at)),
         last_timestamp: Some(Time(queued.at)),

@@ -95,8 +95,7 @@ impl Expectations {
                 || (progress.revision >= pending.revision
                     && pending.deleted.iter().all(|(key, uid)| {
                         informer.get(key).is_none_or(|object| {
-                            object.uid().as_ref() != Some(uid)
-                                || object.meta().deletion_timestamp.is_some()
+                            object.uid().as_ref() != Some(uid) || object.meta().deletion_timestamp.is_some()
                         })
                     }))
         };

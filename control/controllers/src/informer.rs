@@ -36,11 +36,7 @@ impl Key {
 
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
     }
 }
 
@@ -109,8 +105,7 @@ where
     /// All objects of a namespace, by name.
     pub(crate) fn list_in(&self, namespace: &str) -> Vec<Arc<K>> {
         let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> =
-            cache.get(namespace).into_iter().flat_map(|names| names.values().cloned()).collect();
+        let mut all: Vec<_> = cache.get(namespace).into_iter().flat_map(|names| names.values().cloned()).collect();
         all.sort_by_cached_key(|object| object.name_any());
         all
     }
@@ -136,11 +131,7 @@ where
     }
 
     /// Waits until `seen` holds, or `patience` ends; says which.
-    pub(crate) async fn wait_for(
-        &self,
-        patience: Duration,
-        mut seen: impl FnMut(Progress) -> bool,
-    ) -> bool {
+    pub(crate) async fn wait_for(&self, patience: Duration, mut seen: impl FnMut(Progress) -> bool) -> bool {
         let mut progress = self.progress.subscribe();
         let waited = tokio::time::timeout(patience, progress.wait_for(|p| seen(*p))).await;
         matches!(waited, Ok(Ok(_)))
@@ -192,9 +183,8 @@ where
             let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
             cache.entry(key.namespace).or_default().insert(key.name, Arc::clone(&new))
         };
-        let same = old.as_ref().is_some_and(|old| {
-            old.resource_version() == new.resource_version() && old.uid() == new.uid()
-        });
+        let same =
+            old.as_ref().is_some_and(|old| old.resource_version() == new.resource_version() && old.uid() == new.uid());
         if !same {
             self.tell(old.as_ref(), Some(&new));
         }
@@ -218,8 +208,7 @@ where
     }
 
     fn retain(&self, listed: &HashSet<Key>) {
-        let gone: Vec<Key> =
-            self.list().iter().map(|o| Key::of(&**o)).filter(|k| !listed.contains(k)).collect();
+        let gone: Vec<Key> = self.list().iter().map(|o| Key::of(&**o)).filter(|k| !listed.contains(k)).collect();
         for key in gone {
             self.delete(&key, 0);
         }

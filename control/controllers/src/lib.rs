@@ -8,6 +8,7 @@
 
 mod context;
 mod deployment;
+mod endpoints;
 mod endpointslice;
 mod error;
 mod events;
@@ -98,6 +99,7 @@ pub async fn run(client: Client, config: ControllersConfig, shutdown: Cancellati
     deployment::start(&context);
     replicaset::start(&context);
     endpointslice::start(&context);
+    endpoints::start(&context);
     nodeipam::start(&context);
     nodelifecycle::start(&context);
     tainteviction::start(&context);

@@ -64,12 +64,7 @@ pub(crate) enum Claim {
 }
 
 /// Upstream's rules; `owner_deleting`: the controller's own object goes away.
-pub(crate) fn claim(
-    object: &impl Resource,
-    owner_uid: &str,
-    owner_deleting: bool,
-    selector: &LabelSelector,
-) -> Claim {
+pub(crate) fn claim(object: &impl Resource, owner_uid: &str, owner_deleting: bool, selector: &LabelSelector) -> Claim {
     let fits = matches(selector, object.meta().labels.as_ref());
     match controller_of(object) {
         Some(owner) if owner.uid != owner_uid => Claim::Ignore,
@@ -120,12 +115,7 @@ where
 }
 
 /// Replaces the reference to `uid` by `reference` (or by nothing).
-async fn patch_owners<K>(
-    client: &Client,
-    object: &K,
-    uid: &str,
-    reference: Option<&OwnerReference>,
-) -> Result<()>
+async fn patch_owners<K>(client: &Client, object: &K, uid: &str, reference: Option<&OwnerReference>) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,

@@ -38,12 +38,7 @@ pub(crate) fn from_template(
 }
 
 /// Creates `pod` and says so on `owner`. `None`: the namespace goes away, there is nothing to do.
-pub(crate) async fn create<O>(
-    client: &Client,
-    recorder: &Recorder,
-    owner: &O,
-    pod: &Pod,
-) -> Result<Option<Pod>>
+pub(crate) async fn create<O>(client: &Client, recorder: &Recorder, owner: &O, pod: &Pod) -> Result<Option<Pod>>
 where
     O: Resource,
     O::DynamicType: Default,

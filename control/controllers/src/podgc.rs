@@ -22,8 +22,7 @@ pub(crate) fn start(context: &Arc<Context>) {
     let queue = Arc::new(Queue::new());
     let informers = &context.informers;
     let started = Instant::now();
-    let (of_pods, nodes, pods) =
-        (Arc::clone(&queue), Arc::clone(&informers.nodes), Arc::clone(&informers.pods));
+    let (of_pods, nodes, pods) = (Arc::clone(&queue), Arc::clone(&informers.nodes), Arc::clone(&informers.pods));
     let threshold = context.config.terminated_pod_gc_threshold;
     informers.pods.on_change(move |change| {
         let Some(pod) = change.new else { return };

@@ -53,8 +53,7 @@ pub(crate) fn is_available(pod: &Pod, min_ready_s: i32, now: Timestamp) -> bool 
         return false;
     }
     min_ready_s == 0
-        || ready_since(pod)
-            .is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_s))
+        || ready_since(pod).is_some_and(|since| now.duration_since(since).as_secs() >= i64::from(min_ready_s))
 }
 
 /// Seconds until a ready Pod becomes available; `None` where it is already, or is not ready.
@@ -119,13 +118,7 @@ pub(crate) fn deletion_order(a: (&Pod, usize), b: (&Pod, usize), now: Timestamp)
 }
 
 /// Says on the Pod that it is about to be removed, and by whom (condition `DisruptionTarget`).
-pub(crate) async fn disrupt(
-    client: &Client,
-    pod: &Pod,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> Result<()> {
+pub(crate) async fn disrupt(client: &Client, pod: &Pod, reason: &str, message: &str, now: Timestamp) -> Result<()> {
     if condition(pod, "DisruptionTarget").is_some_and(|c| c.status == "True") {
         return Ok(());
     }

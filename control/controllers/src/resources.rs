@@ -37,10 +37,7 @@ impl AnyResource {
 
 /// Every resource that can be listed and deleted, in the version that the server prefers.
 pub(crate) async fn discover(client: &Client) -> Result<Vec<AnyResource>> {
-    let discovery = Discovery::new(client.clone())
-        .run_aggregated()
-        .await
-        .map_err(api("discovering", "resources"));
+    let discovery = Discovery::new(client.clone()).run_aggregated().await.map_err(api("discovering", "resources"));
     let discovery = match discovery {
         Ok(discovery) => discovery,
         Err(_) => Discovery::new(client.clone()).run().await.map_err(api("discovering", "resources"))?,

@@ -29,8 +29,7 @@ pub(crate) fn start(context: &Arc<Context>) {
             accounts.add(Key::new("", account.metadata.namespace.clone().unwrap_or_default()));
         }
     });
-    let (namespaces, accounts) =
-        (Arc::clone(&informers.namespaces), Arc::clone(&informers.service_accounts));
+    let (namespaces, accounts) = (Arc::clone(&informers.namespaces), Arc::clone(&informers.service_accounts));
     let ready = async move {
         namespaces.synced().await;
         accounts.synced().await;

@@ -36,9 +36,7 @@ fn no_execute(node: &Node) -> Vec<&Taint> {
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let empty_or = |field: &Option<String>, value: &str| {
-        field.as_deref().is_none_or(|f| f.is_empty() || f == value)
-    };
+    let empty_or = |field: &Option<String>, value: &str| field.as_deref().is_none_or(|f| f.is_empty() || f == value);
     if !empty_or(&toleration.effect, &taint.effect) || !empty_or(&toleration.key, &taint.key) {
         return false;
     }
@@ -62,9 +60,7 @@ fn decide(taints: &[&Taint], tolerations: &[Toleration], now: Timestamp) -> Deci
         } else {
             match matching.iter().filter_map(|t| t.toleration_seconds).min() {
                 None => continue,
-                Some(seconds) => since
-                    .checked_add(SignedDuration::from_secs(seconds.max(0)))
-                    .unwrap_or(Timestamp::MAX),
+                Some(seconds) => since.checked_add(SignedDuration::from_secs(seconds.max(0))).unwrap_or(Timestamp::MAX),
             }
         };
         earliest = Some(earliest.map_or(at, |e| e.min(at)));
@@ -165,13 +161,28 @@ mod tests {
             ("no taint", json!([]), json!([]), Decision::Stay),
             ("not tolerated", json!([taint("a")]), json!([]), at("12:00:00")),
             ("for ever", json!([taint("a")]), json!([{"operator": "Exists"}]), Decision::Stay),
-            ("for a time", json!([taint("a")]), json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]), at("12:03:00")),
-            ("the shortest", json!([taint("a")]), json!([{"key": "a", "operator": "Exists", "tolerationSeconds": 300}, {"operator": "Exists", "tolerationSeconds": 60}]), at("11:59:00")),
+            (
+                "for a time",
+                json!([taint("a")]),
+                json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]),
+                at("12:03:00"),
+            ),
+            (
+                "the shortest",
+                json!([taint("a")]),
+                json!([{"key": "a", "operator": "Exists", "tolerationSeconds": 300}, {"operator": "Exists", "tolerationSeconds": 60}]),
+                at("11:59:00"),
+            ),
             ("another key", json!([taint("a")]), json!([{"key": "b", "operator": "Exists"}]), at("12:00:00")),
             ("another value", json!([taint("a")]), json!([{"key": "a", "value": "x"}]), at("12:00:00")),
             ("another effect", json!([taint("a")]), json!([{"key": "a", "effect": "NoSchedule"}]), at("12:00:00")),
             ("one of two", json!([taint("a"), taint("b")]), json!([{"key": "a"}]), at("12:00:00")),
-            ("two times", json!([taint("a"), taint("b")]), json!([{"key": "a", "tolerationSeconds": 600}, {"key": "b", "tolerationSeconds": 300}]), at("12:03:00")),
+            (
+                "two times",
+                json!([taint("a"), taint("b")]),
+                json!([{"key": "a", "tolerationSeconds": 600}, {"key": "b", "tolerationSeconds": 300}]),
+                at("12:03:00"),
+            ),
         ] {
             let taints: Vec<Taint> = serde_json::from_value(taints).unwrap();
             let tolerations: Vec<Toleration> = serde_json::from_value(tolerations).unwrap();

@@ -80,11 +80,8 @@ pub(crate) fn start(context: &Arc<Context>) {
         recorder: context.recorders.component("deployment-controller"),
         written: Expectations::default(),
     });
-    let informers = (
-        Arc::clone(&informers.deployments),
-        Arc::clone(&informers.replica_sets),
-        Arc::clone(&informers.pods),
-    );
+    let informers =
+        (Arc::clone(&informers.deployments), Arc::clone(&informers.replica_sets), Arc::clone(&informers.pods));
     let ready = async move {
         informers.0.synced().await;
         informers.1.synced().await;
@@ -126,13 +123,10 @@ impl Controller {
     async fn claim_sets(&self, key: &Key, deployment: &Arc<Deployment>) -> Result<Vec<Arc<ReplicaSet>>> {
         let Some(spec) = &deployment.spec else { return Ok(Vec::new()) };
         let selector = selector(key, &spec.selector)?;
-        let deployments: Api<Deployment> =
-            Api::namespaced(self.context.client.clone(), &key.namespace);
+        let deployments: Api<Deployment> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let still_there = async {
             let live = found(deployments.get(&key.name).await).map_err(api("reading", key))?;
-            Ok(live.is_some_and(|l| {
-                l.uid() == deployment.uid() && l.metadata.deletion_timestamp.is_none()
-            }))
+            Ok(live.is_some_and(|l| l.uid() == deployment.uid() && l.metadata.deletion_timestamp.is_none()))
         };
         let candidates = self.context.informers.replica_sets.list_in(&key.namespace);
         claim_all(&self.context.client, &**deployment, &selector, candidates, still_there).await
@@ -144,8 +138,7 @@ fn running_pods_of(sets: &[Arc<ReplicaSet>], pods: &[Arc<Pod>]) -> usize {
     pods.iter()
         .filter(|pod| !crate::pods::is_terminated(pod))
         .filter(|pod| {
-            controller_of(&***pod)
-                .is_some_and(|owner| sets.iter().any(|s| s.uid().as_ref() == Some(&owner.uid)))
+            controller_of(&***pod).is_some_and(|owner| sets.iter().any(|s| s.uid().as_ref() == Some(&owner.uid)))
         })
         .count()
 }

@@ -100,11 +100,7 @@ pub(super) fn new_replicas(want: &Want, new: i32, all: i32) -> i32 {
 /// One step of a rolling update: first the new set, and once it can't grow the old ones.
 pub(super) fn rolling(want: &Want, new: &Set, old: &[Set]) -> Vec<Scale> {
     let all: i32 = new.replicas + total(&old.iter().collect::<Vec<_>>());
-    let to = if new.replicas > want.replicas {
-        want.replicas
-    } else {
-        new_replicas(want, new.replicas, all)
-    };
+    let to = if new.replicas > want.replicas { want.replicas } else { new_replicas(want, new.replicas, all) };
     if to != new.replicas {
         return vec![Scale::of(new, to)];
     }
@@ -168,9 +164,7 @@ pub(super) fn scale(want: &Want, new: Option<&Set>, old: &[Set]) -> Vec<Scale> {
         };
     }
     let saturated = new.is_some_and(|set| {
-        set.replicas == want.replicas
-            && set.desired_noted == Some(want.replicas)
-            && set.available == want.replicas
+        set.replicas == want.replicas && set.desired_noted == Some(want.replicas) && set.available == want.replicas
     });
     if saturated {
         return old.iter().filter(|set| set.replicas > 0).map(|set| Scale::of(set, 0)).collect();
@@ -196,16 +190,16 @@ fn proportional(want: &Want, mut sets: Vec<&Set>) -> Vec<Scale> {
         sizes.push(set.replicas + share);
         added += share;
     }
-    if to_add != 0 && let Some(largest) = sizes.first_mut() {
+    if to_add != 0
+        && let Some(largest) = sizes.first_mut()
+    {
         // What rounding left over.
         *largest = (*largest + to_add - added).max(0);
     }
     sets.iter()
         .zip(sizes)
         .filter(|(set, size)| {
-            set.replicas != *size
-                || set.desired_noted != Some(want.replicas)
-                || set.max_noted != Some(want.max_total())
+            set.replicas != *size || set.desired_noted != Some(want.replicas) || set.max_noted != Some(want.max_total())
         })
         .map(|(set, size)| Scale::of(set, size))
         .collect()

@@ -66,17 +66,12 @@ fn template_of(set: &ReplicaSet) -> Option<&PodTemplateSpec> {
 }
 
 /// The set of the Deployment's present template; the oldest where several are.
-pub(super) fn find_new<'a, S: AsRef<ReplicaSet>>(
-    deployment: &Deployment,
-    sets: &'a [S],
-) -> Option<&'a S> {
+pub(super) fn find_new<'a, S: AsRef<ReplicaSet>>(deployment: &Deployment, sets: &'a [S]) -> Option<&'a S> {
     let wanted = &deployment.spec.as_ref()?.template;
-    sets.iter()
-        .filter(|set| template_of(set.as_ref()).is_some_and(|t| same_template(t, wanted)))
-        .min_by_key(|set| {
-            let set = set.as_ref();
-            (set.creation_timestamp().map(|t| t.0), set.name_any())
-        })
+    sets.iter().filter(|set| template_of(set.as_ref()).is_some_and(|t| same_template(t, wanted))).min_by_key(|set| {
+        let set = set.as_ref();
+        (set.creation_timestamp().map(|t| t.0), set.name_any())
+    })
 }
 
 pub(super) fn revision_of(set: &ReplicaSet) -> i64 {
@@ -104,8 +99,7 @@ pub(super) fn annotations(
     if old.is_none_or(|old| old.parse::<i64>().unwrap_or(0) < revision) {
         result.insert(REVISION.to_owned(), revision.to_string());
         if let Some(old) = old {
-            let mut history: Vec<&str> =
-                set.get(REVISION_HISTORY).map(|h| h.split(',').collect()).unwrap_or_default();
+            let mut history: Vec<&str> = set.get(REVISION_HISTORY).map(|h| h.split(',').collect()).unwrap_or_default();
             history.push(old);
             let length = |h: &[&str]| h.iter().map(|r| r.len() + 1).sum::<usize>();
             while history.len() > 1 && length(&history) > HISTORY_LIMIT {
@@ -118,12 +112,11 @@ pub(super) fn annotations(
 }
 
 /// Old sets that the history limit no longer covers and that hold nothing, oldest revision first.
-pub(super) fn expired<'a, S: AsRef<ReplicaSet>>(old: &'a [S], limit: Option<i32>) -> Vec<&'a S> {
+pub(super) fn expired<S: AsRef<ReplicaSet>>(old: &[S], limit: Option<i32>) -> Vec<&S> {
     let Some(limit) = limit.filter(|limit| *limit != i32::MAX) else {
         return Vec::new();
     };
-    let mut alive: Vec<&S> =
-        old.iter().filter(|set| set.as_ref().metadata.deletion_timestamp.is_none()).collect();
+    let mut alive: Vec<&S> = old.iter().filter(|set| set.as_ref().metadata.deletion_timestamp.is_none()).collect();
     let surplus = alive.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     alive.sort_by_key(|set| (revision_of(set.as_ref()), set.as_ref().creation_timestamp().map(|t| t.0)));
     alive.truncate(surplus);

@@ -14,9 +14,7 @@ use super::plan::{self, Scale, Set, Want};
 use super::revision::{self, DESIRED, HASH_LABEL, MAX, REVISION};
 use super::status;
 use crate::context::{Context, Requeue};
-use crate::error::{
-    Result, api, is_already_exists, is_namespace_terminating, is_not_found, message,
-};
+use crate::error::{Result, api, is_already_exists, is_namespace_terminating, is_not_found, message};
 use crate::events::Recorder;
 use crate::expectations::Expectations;
 use crate::informer::Key;
@@ -91,8 +89,7 @@ impl Rollout<'_> {
         self.write_paused().await?;
         let paused = self.deployment.spec.as_ref().and_then(|s| s.paused) == Some(true);
         let resized = sets.all.iter().any(|set| {
-            spec_replicas(set) > 0
-                && revision::number(set, DESIRED).is_some_and(|noted| noted != want.replicas)
+            spec_replicas(set) > 0 && revision::number(set, DESIRED).is_some_and(|noted| noted != want.replicas)
         });
         if paused || resized {
             let new = sets.new.as_deref().map(view);
@@ -175,10 +172,7 @@ impl Rollout<'_> {
         }
         if self.deployment.status.as_ref() != Some(&status) {
             let changed = Deployment { status: Some(status), ..self.deployment.clone() };
-            let result = self
-                .deployments()
-                .replace_status(&self.key.name, &PostParams::default(), &changed)
-                .await;
+            let result = self.deployments().replace_status(&self.key.name, &PostParams::default(), &changed).await;
             match result {
                 Ok(_) => {}
                 Err(error) if is_not_found(&error) => return Ok(None),
@@ -207,8 +201,7 @@ impl Rollout<'_> {
             _ => return Ok(()),
         };
         let now = self.context.now();
-        let condition =
-            status::new_condition("Progressing", "Unknown", reason, message.to_owned(), now);
+        let condition = status::new_condition("Progressing", "Unknown", reason, message.to_owned(), now);
         status::set_condition(&mut changed, condition);
         let changed = Deployment { status: Some(changed), ..self.deployment.clone() };
         self.deployments()
@@ -226,8 +219,7 @@ impl Rollout<'_> {
         };
         let annotations = revision::annotations(self.deployment, known.annotations(), newest);
         let min_ready_s = self.deployment.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
-        let same_min_ready =
-            known.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0) == min_ready_s;
+        let same_min_ready = known.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0) == min_ready_s;
         if annotations == *known.annotations() && same_min_ready {
             return Ok(Some(Arc::clone(known)));
         }
@@ -301,8 +293,7 @@ impl Rollout<'_> {
         let live = self.replica_sets().get(name).await.map_err(api("reading replica set", name))?;
         let uid = self.deployment.uid().unwrap_or_default();
         let live = Arc::new(live);
-        if is_controlled_by(&*live, &uid)
-            && revision::find_new(self.deployment, std::slice::from_ref(&live)).is_some()
+        if is_controlled_by(&*live, &uid) && revision::find_new(self.deployment, std::slice::from_ref(&live)).is_some()
         {
             return Ok(Some(live));
         }
@@ -332,10 +323,7 @@ impl Rollout<'_> {
         let now = self.context.now();
         status::set_condition(&mut status, status::new_condition("Progressing", state, reason, text, now));
         let changed = Deployment { status: Some(status), ..self.deployment.clone() };
-        let written = self
-            .deployments()
-            .replace_status(&self.key.name, &PostParams::default(), &changed)
-            .await;
+        let written = self.deployments().replace_status(&self.key.name, &PostParams::default(), &changed).await;
         if let Err(error) = written {
             tracing::debug!(key = %self.key, error = crate::error::chain(&error), "status not noted");
         }

@@ -17,10 +17,7 @@ fn replicas(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
 }
 
-pub(super) fn condition<'a>(
-    status: &'a DeploymentStatus,
-    kind: &str,
-) -> Option<&'a DeploymentCondition> {
+pub(super) fn condition<'a>(status: &'a DeploymentStatus, kind: &str) -> Option<&'a DeploymentCondition> {
     status.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
@@ -154,10 +151,7 @@ pub(super) fn rollout(
         };
         if is_complete(deployment, &status) {
             let message = format!("{subject} has successfully progressed.");
-            set_condition(
-                &mut status,
-                new_condition("Progressing", "True", "NewReplicaSetAvailable", message, now),
-            );
+            set_condition(&mut status, new_condition("Progressing", "True", "NewReplicaSetAvailable", message, now));
         } else if is_progressing(&old, &status) {
             let message = format!("{subject} is progressing.");
             let mut progress = new_condition("Progressing", "True", "ReplicaSetUpdated", message, now);
@@ -169,10 +163,7 @@ pub(super) fn rollout(
             set_condition(&mut status, progress);
         } else if timed_out(deployment, &status, now) {
             let message = format!("{subject} has timed out progressing.");
-            set_condition(
-                &mut status,
-                new_condition("Progressing", "False", "ProgressDeadlineExceeded", message, now),
-            );
+            set_condition(&mut status, new_condition("Progressing", "False", "ProgressDeadlineExceeded", message, now));
         }
     }
     match failure_of(all, new) {
@@ -200,14 +191,9 @@ fn failure_of(all: &[&ReplicaSet], new: Option<&ReplicaSet>) -> Option<Deploymen
 }
 
 /// Seconds until the deadline must be judged; `None` where nothing is to be judged.
-pub(super) fn judge_again_in_s(
-    deployment: &Deployment,
-    status: &DeploymentStatus,
-    now: Timestamp,
-) -> Option<u64> {
+pub(super) fn judge_again_in_s(deployment: &Deployment, status: &DeploymentStatus, now: Timestamp) -> Option<u64> {
     let reason = condition(status, "Progressing")?.reason.as_deref();
-    if is_complete(deployment, status)
-        || matches!(reason, Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded"))
+    if is_complete(deployment, status) || matches!(reason, Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded"))
     {
         return None;
     }

@@ -54,10 +54,22 @@ fn percentages() {
 fn a_step_of_a_rolling_update() {
     for (what, want, new, old, expect) in [
         ("the new set grows into the surge", want(10, 3, 2), set("new", 0, 0), vec![set("o", 10, 10)], vec!["new=3"]),
-        ("then old ones go, as far as is available", want(10, 3, 2), set("new", 3, 0), vec![set("o", 10, 10)], vec!["o=8"]),
+        (
+            "then old ones go, as far as is available",
+            want(10, 3, 2),
+            set("new", 3, 0),
+            vec![set("o", 10, 10)],
+            vec!["o=8"],
+        ),
         ("nothing may go yet", want(10, 3, 2), set("new", 5, 0), vec![set("o", 8, 8)], vec![]),
         ("available new ones let old ones go", want(10, 3, 2), set("new", 5, 5), vec![set("o", 8, 8)], vec!["o=3"]),
-        ("unhealthy old ones go first", want(10, 3, 2), set("new", 3, 3), vec![set("o", 4, 4), set("oo", 6, 1)], vec!["oo=1"]),
+        (
+            "unhealthy old ones go first",
+            want(10, 3, 2),
+            set("new", 3, 3),
+            vec![set("o", 4, 4), set("oo", 6, 1)],
+            vec!["oo=1"],
+        ),
         ("without surge the old ones begin", want(4, 0, 1), set("new", 0, 0), vec![set("o", 4, 4)], vec!["o=3"]),
         ("too many new ones", want(2, 1, 0), set("new", 5, 5), vec![], vec!["new=2"]),
         ("done", want(10, 3, 2), set("new", 10, 10), vec![set("o", 0, 0)], vec![]),
@@ -160,10 +172,13 @@ fn revisions_grow_and_remember() {
 
 #[test]
 fn history_is_cut_from_the_oldest() {
-    let sets = [replica_set("c", 3, 0, "i:3"), replica_set("a", 1, 0, "i:1"), replica_set("b", 2, 1, "i:2"), replica_set("d", 4, 0, "i:4")];
-    let names = |limit| {
-        expired(&sets, limit).iter().map(|s| s.metadata.name.clone().unwrap()).collect::<Vec<_>>()
-    };
+    let sets = [
+        replica_set("c", 3, 0, "i:3"),
+        replica_set("a", 1, 0, "i:1"),
+        replica_set("b", 2, 1, "i:2"),
+        replica_set("d", 4, 0, "i:4"),
+    ];
+    let names = |limit| expired(&sets, limit).iter().map(|s| s.metadata.name.clone().unwrap()).collect::<Vec<_>>();
     assert_eq!(names(Some(3)), ["a"]);
     assert_eq!(names(Some(2)), ["a"], "b still has a replica");
     assert_eq!(names(Some(0)), ["a", "c", "d"]);

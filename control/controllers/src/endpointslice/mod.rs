@@ -22,6 +22,7 @@ use crate::events::Recorder;
 use crate::expectations::Expectations;
 use crate::informer::{Informer, Key};
 use crate::queue::Queue;
+pub(crate) use plan::target_port;
 use plan::{MANAGED_BY, MANAGER, Observed, Plan, SERVICE_NAME};
 
 const WORKERS: usize = 5;
@@ -80,9 +81,8 @@ pub(crate) fn start(context: &Arc<Context>) {
     let (of_nodes, cache) = (Arc::clone(&queue), Arc::clone(&informers.services));
     informers.nodes.on_change(move |change| {
         // Endpoints carry their node's zone.
-        let zone = |node: Option<&Arc<k8s_openapi::api::core::v1::Node>>| {
-            node.and_then(|n| n.labels().get(ZONE).cloned())
-        };
+        let zone =
+            |node: Option<&Arc<k8s_openapi::api::core::v1::Node>>| node.and_then(|n| n.labels().get(ZONE).cloned());
         if zone(change.old) != zone(change.new) {
             for service in cache.list().iter().filter(|s| selector_of(s).is_some()) {
                 of_nodes.add(Key::of(&**service));

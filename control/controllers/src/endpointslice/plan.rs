@@ -105,9 +105,7 @@ fn plan_ports(
     existing: &[&EndpointSlice],
     plan: &mut Plan,
 ) {
-    let id = |endpoint: &Endpoint| {
-        endpoint.target_ref.as_ref().and_then(|t| t.uid.clone()).unwrap_or_default()
-    };
+    let id = |endpoint: &Endpoint| endpoint.target_ref.as_ref().and_then(|t| t.uid.clone()).unwrap_or_default();
     let mut wanted: BTreeMap<String, Endpoint> =
         endpoints.into_iter().map(|endpoint| (id(&endpoint), endpoint)).collect();
     let mut kept: Vec<(&EndpointSlice, Vec<Endpoint>, bool)> = Vec::new();
@@ -210,11 +208,7 @@ fn new_slice(
     }
 }
 
-fn changed_slice(
-    observed: &Observed<'_>,
-    slice: &EndpointSlice,
-    endpoints: Vec<Endpoint>,
-) -> EndpointSlice {
+fn changed_slice(observed: &Observed<'_>, slice: &EndpointSlice, endpoints: Vec<Endpoint>) -> EndpointSlice {
     let mut changed = slice.clone();
     changed.endpoints = Some(endpoints);
     changed.metadata.labels = Some(labels(observed.service, slice.metadata.labels.as_ref()));
@@ -285,7 +279,7 @@ fn ports(service: &Service, pod: &Pod) -> Ports {
 }
 
 /// The number behind a Service port, by the Pod's container ports where it is a name.
-pub(super) fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
+pub(crate) fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
     let name = match &port.target_port {
         None => return Some(port.port),
         Some(IntOrString::Int(0)) => return Some(port.port),
@@ -293,9 +287,8 @@ pub(super) fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c: &&Container| {
-        c.restart_policy.as_deref() == Some("Always")
-    });
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c: &&Container| c.restart_policy.as_deref() == Some("Always"));
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     spec.containers
         .iter()

@@ -12,7 +12,10 @@ fn service(spec: Value) -> Service {
     for (field, value) in spec.as_object().unwrap() {
         whole[field] = value.clone();
     }
-    serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "ns", "uid": "s", "labels": {"a": "b"}}, "spec": whole})).unwrap()
+    serde_json::from_value(
+        json!({"metadata": {"name": "web", "namespace": "ns", "uid": "s", "labels": {"a": "b"}}, "spec": whole}),
+    )
+    .unwrap()
 }
 
 fn pod(n: usize, changes: Value) -> Pod {
@@ -34,7 +37,14 @@ fn run(service: &Service, pods: &[Pod], slices: &[EndpointSlice]) -> Plan {
     plan(&Observed {
         service,
         pods: pods.iter().collect(),
-        node: &|_| Some(std::sync::Arc::new(serde_json::from_value(json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}})).unwrap())),
+        node: &|_| {
+            Some(std::sync::Arc::new(
+                serde_json::from_value(
+                    json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}}),
+                )
+                .unwrap(),
+            ))
+        },
         slices: slices.iter().collect(),
     })
 }
@@ -73,7 +83,12 @@ fn conditions() {
     for (what, spec, changes, expect) in [
         ("not ready", json!({}), json!({"/status/conditions": []}), [false, false, false]),
         ("going", json!({}), json!({"/metadata/deletionTimestamp": "2026-01-01T00:00:00Z"}), [false, true, true]),
-        ("published anyway", json!({"publishNotReadyAddresses": true}), json!({"/status/conditions": []}), [true, false, false]),
+        (
+            "published anyway",
+            json!({"publishNotReadyAddresses": true}),
+            json!({"/status/conditions": []}),
+            [true, false, false],
+        ),
     ] {
         let plan = run(&service(spec), &[pod(1, changes)], &[]);
         let c = plan.create[0].endpoints.as_ref().unwrap()[0].conditions.clone().unwrap();
@@ -89,7 +104,11 @@ fn conditions() {
 fn families_and_ports() {
     let dual = service(json!({"ipFamilies": ["IPv4", "IPv6"]}));
     let plan = run(&dual, &[pod(1, json!({}))], &[]);
-    let types: Vec<_> = plan.create.iter().map(|s| (s.address_type.as_str(), s.endpoints.as_ref().unwrap()[0].addresses[0].as_str())).collect();
+    let types: Vec<_> = plan
+        .create
+        .iter()
+        .map(|s| (s.address_type.as_str(), s.endpoints.as_ref().unwrap()[0].addresses[0].as_str()))
+        .collect();
     assert_eq!(types, [("IPv4", "10.1.0.2"), ("IPv6", "fd00::1")]);
     // Named ports with different numbers need slices of their own.
     let other = pod(2, json!({"/spec/containers": [{"name": "c", "ports": [{"name": "web", "containerPort": 9090}]}]}));
@@ -119,7 +138,10 @@ fn slices_change_as_little_as_possible() {
     let mut replaced = pods.clone();
     replaced[5] = pod(901, json!({}));
     let plan = run(&service, &replaced, &slices);
-    assert_eq!(plan.update.iter().map(|s| (s.metadata.name.clone().unwrap(), count(s))).collect::<Vec<_>>(), [("web-0".to_owned(), 100)]);
+    assert_eq!(
+        plan.update.iter().map(|s| (s.metadata.name.clone().unwrap(), count(s))).collect::<Vec<_>>(),
+        [("web-0".to_owned(), 100)]
+    );
 
     // All gone but one slice's: emptied slices go.
     let plan = run(&service, &pods[200..], &slices);

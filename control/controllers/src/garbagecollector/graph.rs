@@ -132,8 +132,8 @@ impl Graph {
             if kept.is_none() {
                 node.dependents.remove(uid);
             }
-            let unblocked = owner.block_owner_deletion == Some(true)
-                && kept.is_none_or(|k| k.block_owner_deletion != Some(true));
+            let unblocked =
+                owner.block_owner_deletion == Some(true) && kept.is_none_or(|k| k.block_owner_deletion != Some(true));
             if unblocked && node.deleting_dependents {
                 work.push(Work::Delete(owner.uid.clone()));
             }
@@ -163,9 +163,8 @@ impl Graph {
                 work.push(Work::Delete(owner.uid.clone()));
             }
             // A late dependent of an owner that waits for its dependents, or from another namespace.
-            let foreign = !node.is_virtual
-                && !node.identity.namespace.is_empty()
-                && node.identity.namespace != namespace;
+            let foreign =
+                !node.is_virtual && !node.identity.namespace.is_empty() && node.identity.namespace != namespace;
             if added && (node.deleting_dependents || foreign) {
                 work.push(Work::Delete(uid.to_owned()));
             }
@@ -191,9 +190,8 @@ impl Graph {
     /// Dependents that hold up the foreground deletion of `uid`.
     pub(super) fn blockers(&self, uid: &str) -> Vec<&Node> {
         let Some(node) = self.nodes.get(uid) else { return Vec::new() };
-        let blocks = |dependent: &&Node| {
-            dependent.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true))
-        };
+        let blocks =
+            |dependent: &&Node| dependent.owners.iter().any(|o| o.uid == uid && o.block_owner_deletion == Some(true));
         node.dependents.iter().filter_map(|d| self.nodes.get(d)).filter(blocks).collect()
     }
 }
@@ -214,7 +212,9 @@ pub(super) enum Verdict {
     /// Some owners are gone, others hold it: these references go.
     Unlink(Vec<String>),
     /// No owner holds it. `foreground`: an owner waits for it and it has dependents of its own.
-    Delete { foreground: bool },
+    Delete {
+        foreground: bool,
+    },
 }
 
 pub(super) fn verdict(owners: &[(String, Owner)], has_dependents: bool) -> Verdict {
@@ -223,8 +223,7 @@ pub(super) fn verdict(owners: &[(String, Owner)], has_dependents: bool) -> Verdi
     }
     let of = |wanted: Owner| owners.iter().filter(move |(_, state)| *state == wanted);
     if of(Owner::Solid).next().is_some() {
-        let loose: Vec<String> =
-            of(Owner::Absent).chain(of(Owner::Waiting)).map(|(uid, _)| uid.clone()).collect();
+        let loose: Vec<String> = of(Owner::Absent).chain(of(Owner::Waiting)).map(|(uid, _)| uid.clone()).collect();
         return if loose.is_empty() { Verdict::Keep } else { Verdict::Unlink(loose) };
     }
     Verdict::Delete { foreground: has_dependents && of(Owner::Waiting).next().is_some() }

@@ -244,7 +244,12 @@ impl Collector {
             ..DeleteParams::default()
         };
         let objects = resource.api(&self.context.client, &identity.namespace);
-        info!(kind = identity.kind, namespace = identity.namespace, name = identity.name, "deleting: its owners are gone");
+        info!(
+            kind = identity.kind,
+            namespace = identity.namespace,
+            name = identity.name,
+            "deleting: its owners are gone"
+        );
         match objects.delete(&identity.name, &params).await {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
@@ -277,8 +282,7 @@ impl Collector {
     }
 
     async fn remove_finalizer(&self, identity: &Identity, live: &ObjectMeta, finalizer: &str) -> Result<()> {
-        let left: Vec<&String> =
-            live.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
+        let left: Vec<&String> = live.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
         let patch = json!({"metadata": {
             "finalizers": left, "uid": live.uid, "resourceVersion": live.resource_version,
         }});

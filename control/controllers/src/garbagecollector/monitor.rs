@@ -91,10 +91,7 @@ fn update(
         }
         keep
     });
-    let by_kind = resources
-        .iter()
-        .map(|r| ((r.resource.group.clone(), r.resource.kind.clone()), r.clone()))
-        .collect();
+    let by_kind = resources.iter().map(|r| ((r.resource.group.clone(), r.resource.kind.clone()), r.clone())).collect();
     *collector.resources.write().unwrap_or_else(PoisonError::into_inner) = by_kind;
     let mut started = Vec::new();
     for resource in resources {

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 use super::graph::{Graph, Identity, Owner, Verdict, Work, verdict};
 
 fn identity(uid: &str, namespace: &str) -> Identity {
-    Identity { group: String::new(), kind: "Pod".into(), namespace: namespace.into(), name: uid.into(), uid: uid.into() }
+    Identity {
+        group: String::new(),
+        kind: "Pod".into(),
+        namespace: namespace.into(),
+        name: uid.into(),
+        uid: uid.into(),
+    }
 }
 
 /// `owners`: uids; a `!` in front blocks the owner's deletion.

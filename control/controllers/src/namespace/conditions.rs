@@ -22,7 +22,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn failed(&mut self, resource: &AnyResource, message: String) {
+    pub(super) fn failed(&mut self, resource: &AnyResource, message: &str) {
         self.deletion_failed.push(format!("{}: {message}", resource.qualified()));
     }
 
@@ -56,18 +56,17 @@ fn listed(counts: &BTreeMap<String, usize>, what: impl Fn(&str, usize) -> String
 }
 
 /// The conditions after a pass; times of transition stay where the status did.
-pub(super) fn conditions(
-    old: Vec<NamespaceCondition>,
-    findings: &Findings,
-    now: Timestamp,
-) -> Vec<NamespaceCondition> {
+pub(super) fn conditions(old: &[NamespaceCondition], findings: &Findings, now: Timestamp) -> Vec<NamespaceCondition> {
     let discovery = findings
         .discovery_failed
         .as_ref()
         .map(|error| ("DiscoveryFailed", format!("Discovery failed for some groups: {error}")));
     let content = (!findings.deletion_failed.is_empty()).then(|| {
         let errors = findings.deletion_failed.join(", ");
-        ("ContentDeletionFailed", format!("Failed to delete all resource types, {} remaining: {errors}", findings.deletion_failed.len()))
+        (
+            "ContentDeletionFailed",
+            format!("Failed to delete all resource types, {} remaining: {errors}", findings.deletion_failed.len()),
+        )
     });
     let remaining = (!findings.remaining.is_empty()).then(|| {
         let list = listed(&findings.remaining, |name, n| format!("{name} has {n} resource instances"));
@@ -78,11 +77,31 @@ pub(super) fn conditions(
         ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {list}"))
     });
     let table = [
-        ("NamespaceDeletionDiscoveryFailure", discovery, "ResourcesDiscovered", "All resources successfully discovered"),
-        ("NamespaceDeletionGroupVersionParsingFailure", None, "ParsedGroupVersions", "All legacy kube types successfully parsed"),
-        ("NamespaceDeletionContentFailure", content, "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            discovery,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            None,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        (
+            "NamespaceDeletionContentFailure",
+            content,
+            "ContentDeleted",
+            "All content successfully deleted, may be waiting on finalization",
+        ),
         ("NamespaceContentRemaining", remaining, "ContentRemoved", "All content successfully removed"),
-        ("NamespaceFinalizersRemaining", finalizers, "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+        (
+            "NamespaceFinalizersRemaining",
+            finalizers,
+            "ContentHasNoFinalizers",
+            "All content-preserving finalizers finished",
+        ),
     ];
     let mut result: Vec<NamespaceCondition> =
         old.iter().filter(|c| table.iter().all(|row| row.0 != c.type_)).cloned().collect();
@@ -95,9 +114,7 @@ pub(super) fn conditions(
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message),
-            last_transition_time: known
-                .and_then(|c| c.last_transition_time.clone())
-                .or(Some(Time(now))),
+            last_transition_time: known.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
         });
     }
     result
@@ -112,7 +129,13 @@ mod tests {
     #[test]
     fn what_remains_is_told() {
         let pods = AnyResource {
-            resource: ApiResource { group: String::new(), version: "v1".into(), api_version: "v1".into(), kind: "Pod".into(), plural: "pods".into() },
+            resource: ApiResource {
+                group: String::new(),
+                version: "v1".into(),
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                plural: "pods".into(),
+            },
             namespaced: true,
             deletecollection: true,
             watchable: true,
@@ -126,7 +149,7 @@ mod tests {
             ..ObjectMeta::default()
         };
         findings.remain(&pods, &[object.clone(), object]);
-        let told = conditions(Vec::new(), &findings, now);
+        let told = conditions(&[], &findings, now);
         let find = |kind: &str| told.iter().find(|c| c.type_ == kind).unwrap();
         assert_eq!(
             find("NamespaceContentRemaining").message.as_deref(),
@@ -139,7 +162,7 @@ mod tests {
         assert_eq!(find("NamespaceDeletionContentFailure").status, "False");
         assert_eq!((findings.grace_s, findings.remaining_objects()), (Some(30), 2));
         let later = "2026-01-01T01:00:00Z".parse().unwrap();
-        let again = conditions(told.clone(), &findings, later);
+        let again = conditions(&told, &findings, later);
         assert_eq!(again, told, "times stay while nothing changes");
     }
 }

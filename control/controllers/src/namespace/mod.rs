@@ -77,16 +77,12 @@ async fn sync(context: &Context, key: &Key) -> Result<Requeue> {
         // Pods were given this long; upstream looks again half-way.
         return Ok(Some(Duration::from_millis(250) + Duration::from_secs(grace_s.min(30)) / 8));
     }
-    Err(ControllerError::ContentRemains {
-        namespace: key.name.clone(),
-        remaining: findings.remaining_objects(),
-    })
+    Err(ControllerError::ContentRemains { namespace: key.name.clone(), remaining: findings.remaining_objects() })
 }
 
 async fn empty(context: &Context, name: &str, resources: Vec<AnyResource>, findings: &mut Findings) {
     let is_pods = |r: &AnyResource| r.resource.plural == "pods" && r.resource.group.is_empty();
-    let (pods, mut others): (Vec<_>, Vec<_>) =
-        resources.into_iter().filter(|r| r.namespaced).partition(is_pods);
+    let (pods, mut others): (Vec<_>, Vec<_>) = resources.into_iter().filter(|r| r.namespaced).partition(is_pods);
     others.sort_by_key(|r| r.resource.plural == LAST);
     for resource in &pods {
         delete_all(context, name, resource, findings).await;
@@ -108,13 +104,13 @@ async fn delete_all(context: &Context, namespace: &str, resource: &AnyResource, 
         match objects.delete_collection(&DeleteParams::background(), &ListParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 405) => unsupported = true,
-            Err(error) => findings.failed(resource, message(&error)),
+            Err(error) => findings.failed(resource, &message(&error)),
         }
     }
     let left = match metadata.list_metadata(&ListParams::default()).await {
         Ok(left) => left.items,
         Err(error) if is_not_found(&error) => return,
-        Err(error) => return findings.failed(resource, message(&error)),
+        Err(error) => return findings.failed(resource, &message(&error)),
     };
     let mut remaining = Vec::new();
     for object in left {
@@ -125,7 +121,7 @@ async fn delete_all(context: &Context, namespace: &str, resource: &AnyResource, 
                 Ok(answer) if answer.is_right() => continue,
                 Ok(_) => {}
                 Err(error) if is_not_found(&error) => continue,
-                Err(error) => findings.failed(resource, message(&error)),
+                Err(error) => findings.failed(resource, &message(&error)),
             }
         }
         remaining.push(object.metadata);
@@ -143,7 +139,7 @@ async fn write_status(
     let status = NamespaceStatus {
         phase: Some("Terminating".to_owned()),
         conditions: Some(conditions::conditions(
-            old.conditions.clone().unwrap_or_default(),
+            old.conditions.as_deref().unwrap_or_default(),
             findings,
             context.now(),
         )),

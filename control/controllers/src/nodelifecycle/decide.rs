@@ -92,9 +92,7 @@ pub(super) enum Eviction {
 fn is_ours(taint: &Taint) -> bool {
     let key = taint.key.as_str();
     match taint.effect.as_str() {
-        "NoSchedule" => {
-            [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&key) || PRESSURES.iter().any(|p| p.1 == key)
-        }
+        "NoSchedule" => [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&key) || PRESSURES.iter().any(|p| p.1 == key),
         "NoExecute" => key == NOT_READY || key == UNREACHABLE,
         _ => false,
     }
@@ -209,8 +207,5 @@ pub(super) fn disruption(nodes: &[Arc<Node>]) -> Disruption {
         }
     };
     let zones: BTreeMap<_, _> = counts.into_iter().map(|(zone, count)| (zone, state(count))).collect();
-    Disruption {
-        all_lost: !zones.is_empty() && zones.values().all(|s| *s == ZoneState::Full),
-        zones,
-    }
+    Disruption { all_lost: !zones.is_empty() && zones.values().all(|s| *s == ZoneState::Full), zones }
 }

@@ -89,9 +89,8 @@ pub(crate) fn start(context: &Arc<Context>) {
     let of_leases = Arc::clone(&controller);
     informers.node_leases.on_change(move |change| {
         let Some(lease) = change.new else { return };
-        let renewed = |l: &k8s_openapi::api::coordination::v1::Lease| {
-            l.spec.as_ref().and_then(|s| s.renew_time.clone())
-        };
+        let renewed =
+            |l: &k8s_openapi::api::coordination::v1::Lease| l.spec.as_ref().and_then(|s| s.renew_time.clone());
         if change.old.is_none_or(|old| renewed(old) != renewed(lease)) {
             // The node's timer reads this when it fires; nothing else is to be done.
             of_leases.lock().heard.insert(lease.name_any(), Instant::now());
@@ -177,8 +176,7 @@ impl Controller {
                     condition.last_transition_time = Some(self.context.now().into());
                 }
             }
-            let api_pods: Api<Pod> =
-                Api::namespaced(self.context.client.clone(), &pod.namespace().unwrap_or_default());
+            let api_pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &pod.namespace().unwrap_or_default());
             match api_pods.replace_status(&pod.name_any(), &PostParams::default(), &changed).await {
                 Ok(_) => self.recorder.warning(&*pod, "NodeNotReady", "Node is not ready"),
                 Err(error) if is_not_found(&error) || is_conflict(&error) => {}

@@ -16,11 +16,17 @@ fn node(ready: &str, spec: Value) -> Node {
         "" => json!([]),
         status => json!([{"type": "Ready", "status": status}, {"type": "MemoryPressure", "status": "False"}]),
     };
-    serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": spec, "status": {"conditions": conditions}}))
+        .unwrap()
 }
 
 fn told(node: &Node, eviction: Eviction) -> Option<Vec<String>> {
-    Some(taints(node, eviction, now())?.iter().map(|t| format!("{}:{}", t.key.trim_start_matches("node.kubernetes.io/"), t.effect)).collect())
+    Some(
+        taints(node, eviction, now())?
+            .iter()
+            .map(|t| format!("{}:{}", t.key.trim_start_matches("node.kubernetes.io/"), t.effect))
+            .collect(),
+    )
 }
 
 #[test]
@@ -29,12 +35,37 @@ fn taints_follow_conditions() {
     let mine = json!({"key": "mine", "effect": "NoExecute"});
     for (what, node, eviction, expect) in [
         ("a good node", node("True", json!({})), Eviction::Allowed, None),
-        ("ready again", node("True", json!({"taints": [mine, ours("not-ready", "NoSchedule"), ours("unreachable", "NoExecute")]})), Eviction::Allowed, Some(vec!["mine:NoExecute"])),
-        ("not ready", node("False", json!({})), Eviction::Allowed, Some(vec!["not-ready:NoSchedule", "not-ready:NoExecute"])),
+        (
+            "ready again",
+            node("True", json!({"taints": [mine, ours("not-ready", "NoSchedule"), ours("unreachable", "NoExecute")]})),
+            Eviction::Allowed,
+            Some(vec!["mine:NoExecute"]),
+        ),
+        (
+            "not ready",
+            node("False", json!({})),
+            Eviction::Allowed,
+            Some(vec!["not-ready:NoSchedule", "not-ready:NoExecute"]),
+        ),
         ("not ready, but evictions wait", node("False", json!({})), Eviction::Hold, Some(vec!["not-ready:NoSchedule"])),
-        ("lost", node("Unknown", json!({"taints": [ours("not-ready", "NoSchedule"), ours("not-ready", "NoExecute")]})), Eviction::Hold, Some(vec!["unreachable:NoSchedule", "unreachable:NoExecute"])),
-        ("all nodes lost", node("Unknown", json!({"taints": [ours("unreachable", "NoSchedule"), ours("unreachable", "NoExecute")]})), Eviction::Withdraw, Some(vec!["unreachable:NoSchedule"])),
-        ("cordoned", node("True", json!({"unschedulable": true})), Eviction::Allowed, Some(vec!["unschedulable:NoSchedule"])),
+        (
+            "lost",
+            node("Unknown", json!({"taints": [ours("not-ready", "NoSchedule"), ours("not-ready", "NoExecute")]})),
+            Eviction::Hold,
+            Some(vec!["unreachable:NoSchedule", "unreachable:NoExecute"]),
+        ),
+        (
+            "all nodes lost",
+            node("Unknown", json!({"taints": [ours("unreachable", "NoSchedule"), ours("unreachable", "NoExecute")]})),
+            Eviction::Withdraw,
+            Some(vec!["unreachable:NoSchedule"]),
+        ),
+        (
+            "cordoned",
+            node("True", json!({"unschedulable": true})),
+            Eviction::Allowed,
+            Some(vec!["unschedulable:NoSchedule"]),
+        ),
         ("new", node("", json!({"taints": [ours("not-ready", "NoSchedule")]})), Eviction::Allowed, None),
     ] {
         let expect = expect.map(|e: Vec<&str>| e.into_iter().map(str::to_owned).collect::<Vec<_>>());
@@ -42,19 +73,29 @@ fn taints_follow_conditions() {
     }
     let pressed = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": [
         {"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}, {"type": "NetworkUnavailable", "status": "True"}]}})).unwrap();
-    assert_eq!(told(&pressed, Eviction::Allowed).unwrap(), ["disk-pressure:NoSchedule", "network-unavailable:NoSchedule"]);
+    assert_eq!(
+        told(&pressed, Eviction::Allowed).unwrap(),
+        ["disk-pressure:NoSchedule", "network-unavailable:NoSchedule"]
+    );
 }
 
 #[test]
 fn silence() {
     let told = |n: &Node| {
         silent_conditions(n, now()).map(|all| {
-            all.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason.clone().unwrap_or_default())).collect::<Vec<_>>()
+            all.iter()
+                .map(|c| format!("{}={} {}", c.type_, c.status, c.reason.clone().unwrap_or_default()))
+                .collect::<Vec<_>>()
         })
     };
     assert_eq!(
         told(&node("True", json!({}))).unwrap(),
-        ["Ready=Unknown NodeStatusUnknown", "MemoryPressure=Unknown NodeStatusUnknown", "DiskPressure=Unknown NodeStatusNeverUpdated", "PIDPressure=Unknown NodeStatusNeverUpdated"]
+        [
+            "Ready=Unknown NodeStatusUnknown",
+            "MemoryPressure=Unknown NodeStatusUnknown",
+            "DiskPressure=Unknown NodeStatusNeverUpdated",
+            "PIDPressure=Unknown NodeStatusNeverUpdated"
+        ]
     );
     let mut silent = node("", json!({}));
     silent.status.as_mut().unwrap().conditions = silent_conditions(&silent, now());

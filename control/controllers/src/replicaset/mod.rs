@@ -68,10 +68,7 @@ pub(crate) fn start(context: &Arc<Context>) {
 
 /// The sets that a Pod's change may matter to: its controllers before and after, or, where it has
 /// none, those whose selector fits.
-fn owners_of(
-    change: &Change<'_, Pod>,
-    sets_in: impl Fn(&str) -> Vec<Arc<ReplicaSet>>,
-) -> Vec<Key> {
+fn owners_of(change: &Change<'_, Pod>, sets_in: impl Fn(&str) -> Vec<Arc<ReplicaSet>>) -> Vec<Key> {
     let mut keys = Vec::new();
     for pod in change.both() {
         let namespace = pod.namespace().unwrap_or_default();
@@ -153,10 +150,9 @@ impl Controller {
         };
         let owner = controller_reference(set);
         let pod = pod_control::from_template(template, &key.name, &key.namespace, owner);
-        let (made, failure) = pod_control::slow_start(count, |_| {
-            pod_control::create(&self.context.client, &self.recorder, set, &pod)
-        })
-        .await;
+        let (made, failure) =
+            pod_control::slow_start(count, |_| pod_control::create(&self.context.client, &self.recorder, set, &pod))
+                .await;
         for pod in made.into_iter().flatten() {
             self.written.wrote(key, &self.context.informers.pods, &pod);
         }
@@ -164,9 +160,7 @@ impl Controller {
     }
 
     async fn delete(&self, key: &Key, set: &ReplicaSet, doomed: &[Arc<Pod>]) -> Result<()> {
-        let calls = doomed
-            .iter()
-            .map(|pod| pod_control::delete(&self.context.client, &self.recorder, set, pod));
+        let calls = doomed.iter().map(|pod| pod_control::delete(&self.context.client, &self.recorder, set, pod));
         let mut failure = None;
         for (pod, result) in doomed.iter().zip(join_all(calls).await) {
             match result {
@@ -183,23 +177,14 @@ impl Controller {
         let mut uids = vec![set.uid().unwrap_or_default()];
         if let Some(owner) = controller_of(set) {
             let siblings = self.context.informers.replica_sets.list_in(&namespace);
-            uids.extend(
-                siblings.iter().filter(|s| is_controlled_by(&***s, &owner.uid)).filter_map(|s| s.uid()),
-            );
+            uids.extend(siblings.iter().filter(|s| is_controlled_by(&***s, &owner.uid)).filter_map(|s| s.uid()));
         }
         let mut pods = self.context.informers.pods.list_in(&namespace);
-        pods.retain(|pod| {
-            pods::is_active(pod) && controller_of(&**pod).is_some_and(|owner| uids.contains(&owner.uid))
-        });
+        pods.retain(|pod| pods::is_active(pod) && controller_of(&**pod).is_some_and(|owner| uids.contains(&owner.uid)));
         pods
     }
 
-    async fn write_status(
-        &self,
-        sets: &Api<ReplicaSet>,
-        set: &ReplicaSet,
-        status: ReplicaSetStatus,
-    ) -> Result<()> {
+    async fn write_status(&self, sets: &Api<ReplicaSet>, set: &ReplicaSet, status: ReplicaSetStatus) -> Result<()> {
         if set.status.as_ref() == Some(&status) {
             return Ok(());
         }

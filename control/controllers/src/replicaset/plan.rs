@@ -53,12 +53,9 @@ pub(super) fn status(
 ) -> ReplicaSetStatus {
     let spec = set.spec.as_ref();
     let min_ready_s = spec.and_then(|s| s.min_ready_seconds).unwrap_or(0);
-    let template_labels = spec
-        .and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.clone())
-        .unwrap_or_default();
-    let count = |test: &dyn Fn(&Pod) -> bool| {
-        i32::try_from(active.iter().filter(|pod| test(pod)).count()).unwrap_or(i32::MAX)
-    };
+    let template_labels = spec.and_then(|s| s.template.as_ref()?.metadata.as_ref()?.labels.clone()).unwrap_or_default();
+    let count =
+        |test: &dyn Fn(&Pod) -> bool| i32::try_from(active.iter().filter(|pod| test(pod)).count()).unwrap_or(i32::MAX);
     let labeled = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();
         template_labels.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))

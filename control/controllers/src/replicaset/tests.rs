@@ -63,7 +63,11 @@ fn who_goes_first() {
         ("not ready", "/status/conditions/0/status", json!("False")),
         ("cheap", "/metadata/annotations", json!({"controller.kubernetes.io/pod-deletion-cost": "-1"})),
         ("ready for less long", "/status/conditions/0/lastTransitionTime", json!("2026-01-01T11:59:00Z")),
-        ("restarted", "/status/containerStatuses", json!([{"name": "c", "restartCount": 3, "image": "", "imageID": "", "ready": true}])),
+        (
+            "restarted",
+            "/status/containerStatuses",
+            json!([{"name": "c", "restartCount": 3, "image": "", "imageID": "", "ready": true}]),
+        ),
         ("younger", "/metadata/creationTimestamp", json!("2026-01-01T11:59:00Z")),
     ] {
         let odd = changed("zz", pointer, value);

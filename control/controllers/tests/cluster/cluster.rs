@@ -38,10 +38,12 @@ impl Cluster {
         cluster.add_node().await;
         let namespace = serde_json::from_value(json!({"metadata": {"name": "t"}})).unwrap();
         Api::<Namespace>::all(cluster.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-        cluster.eventually("default service account", || async {
-            let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = cluster.in_t();
-            accounts.get_opt("default").await.unwrap().ok_or("none")
-        }).await;
+        cluster
+            .eventually("default service account", || async {
+                let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = cluster.in_t();
+                accounts.get_opt("default").await.unwrap().ok_or("none")
+            })
+            .await;
         tokio::spawn(kubelet(cluster.client.clone(), cluster.shutdown.clone()));
         cluster
     }
@@ -63,7 +65,10 @@ impl Cluster {
     pub(crate) async fn create<K>(&self, object: Value) -> K
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
-            + serde::de::DeserializeOwned + serde::Serialize + Clone + Debug,
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + Clone
+            + Debug,
         K::DynamicType: Default,
     {
         let object: K = serde_json::from_value(object).unwrap();
@@ -90,8 +95,7 @@ impl Cluster {
     /// Waits until exactly `count` objects of the kind are in namespace `t`.
     pub(crate) async fn count<K>(&self, count: usize) -> Vec<K>
     where
-        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
-            + serde::de::DeserializeOwned + Clone + Debug,
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + serde::de::DeserializeOwned + Clone + Debug,
         K::DynamicType: Default,
     {
         let kind = K::kind(&K::DynamicType::default()).into_owned();
@@ -104,7 +108,9 @@ impl Cluster {
 
     async fn add_node(&self) {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let node = serde_json::from_value(json!({"metadata": {"name": NODE, "labels": {"topology.kubernetes.io/zone": "z"}}})).unwrap();
+        let node =
+            serde_json::from_value(json!({"metadata": {"name": NODE, "labels": {"topology.kubernetes.io/zone": "z"}}}))
+                .unwrap();
         nodes.create(&PostParams::default(), &node).await.unwrap();
         let status = json!({"status": {
             "capacity": {"cpu": "8", "memory": "16Gi", "pods": "200"},
@@ -116,7 +122,8 @@ impl Cluster {
         self.eventually("a node with a network and without taints", || async {
             let node = nodes.get(NODE).await.unwrap();
             let spec = node.spec.unwrap_or_default();
-            let good = spec.pod_cidr.as_deref() == Some("10.244.0.0/24") && spec.taints.as_ref().is_none_or(Vec::is_empty);
+            let good =
+                spec.pod_cidr.as_deref() == Some("10.244.0.0/24") && spec.taints.as_ref().is_none_or(Vec::is_empty);
             if good { Ok(()) } else { Err(spec) }
         })
         .await;

@@ -14,14 +14,13 @@ use crate::rollout::deployment;
 async fn dependents_follow_their_owner() {
     let cluster = Cluster::start().await;
     let deployments = cluster.in_t::<Deployment>();
-    for (what, params) in [("background", DeleteParams::background()), ("foreground", DeleteParams::foreground())] {
+    for params in [DeleteParams::background(), DeleteParams::foreground()] {
         cluster.create::<Deployment>(deployment("web", 2)).await;
         cluster.count::<Pod>(2).await;
         deployments.delete("web", &params).await.unwrap();
         cluster.count::<Pod>(0).await;
         cluster.count::<ReplicaSet>(0).await;
         cluster.count::<Deployment>(0).await;
-        eprintln!("{what} done");
     }
     // Orphans stay, and are adopted by the next of the kind.
     cluster.create::<Deployment>(deployment("web", 2)).await;
@@ -45,7 +44,9 @@ async fn an_owner_that_never_was() {
     let cluster = Cluster::start().await;
     let owner = |name: &str, uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid});
     let real = cluster.create::<ConfigMap>(json!({"metadata": {"name": "real"}})).await;
-    cluster.create::<ConfigMap>(json!({"metadata": {"name": "lost", "ownerReferences": [owner("none", "no-such-uid")]}})).await;
+    cluster
+        .create::<ConfigMap>(json!({"metadata": {"name": "lost", "ownerReferences": [owner("none", "no-such-uid")]}}))
+        .await;
     let uid = real.uid().unwrap();
     cluster.create::<ConfigMap>(json!({"metadata": {"name": "held", "ownerReferences": [owner("none", "no-such-uid"), owner("real", &uid)]}})).await;
     let maps = cluster.in_t::<ConfigMap>();
@@ -57,11 +58,7 @@ async fn an_owner_that_never_was() {
         })
         .await;
     maps.delete("real", &DeleteParams::default()).await.unwrap();
-    cluster
-        .eventually("held gone", || async {
-            maps.get_opt("held").await.unwrap().map_or(Ok(()), Err)
-        })
-        .await;
+    cluster.eventually("held gone", || async { maps.get_opt("held").await.unwrap().map_or(Ok(()), Err) }).await;
     cluster.stop().await;
 }
 
@@ -69,7 +66,11 @@ async fn an_owner_that_never_was() {
 async fn a_namespace_goes_with_its_content() {
     let cluster = Cluster::start().await;
     cluster.create::<Deployment>(deployment("web", 2)).await;
-    cluster.create::<Service>(json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}})).await;
+    cluster
+        .create::<Service>(
+            json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        )
+        .await;
     cluster.create::<ConfigMap>(json!({"metadata": {"name": "kept", "finalizers": ["example.com/hold"]}})).await;
     cluster.count::<Pod>(2).await;
     cluster.count::<EndpointSlice>(1).await;
@@ -79,7 +80,8 @@ async fn a_namespace_goes_with_its_content() {
         .eventually("a namespace that waits for a finalizer", || async {
             let status = namespaces.get("t").await.unwrap().status.unwrap_or_default();
             let waits = status.conditions.iter().flatten().any(|c| {
-                c.type_ == "NamespaceFinalizersRemaining" && c.status == "True"
+                c.type_ == "NamespaceFinalizersRemaining"
+                    && c.status == "True"
                     && c.message.as_deref().is_some_and(|m| m.contains("example.com/hold"))
             });
             if waits { Ok(()) } else { Err(status) }

@@ -1,7 +1,7 @@
 //! Deployment, ReplicaSet, EndpointSlice together.
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Event, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -33,8 +33,12 @@ async fn complete(cluster: &Cluster, replicas: i32, image: &str) -> Deployment {
             let pods = cluster.in_t::<Pod>().list(&ListParams::default()).await.unwrap().items;
             let images = pods.iter().all(|p| p.spec.as_ref().unwrap().containers[0].image.as_deref() == Some(image));
             let done = s.observed_generation == d.metadata.generation
-                && has(s.replicas) && has(s.updated_replicas) && has(s.available_replicas) && has(s.ready_replicas)
-                && images && i32::try_from(pods.len()) == Ok(replicas);
+                && has(s.replicas)
+                && has(s.updated_replicas)
+                && has(s.available_replicas)
+                && has(s.ready_replicas)
+                && images
+                && i32::try_from(pods.len()) == Ok(replicas);
             if done { Ok(d) } else { Err((s, pods.len())) }
         })
         .await
@@ -53,9 +57,21 @@ async fn ready_addresses(cluster: &Cluster, count: usize) {
     cluster
         .eventually(&format!("{count} ready endpoints"), || async {
             let slices = cluster.in_t::<EndpointSlice>().list(&ListParams::default()).await.unwrap().items;
-            let ready = slices.iter().flat_map(|s| s.endpoints.iter().flatten())
-                .filter(|e| e.conditions.as_ref().and_then(|c| c.ready) == Some(true)).count();
+            let ready = slices
+                .iter()
+                .flat_map(|s| s.endpoints.iter().flatten())
+                .filter(|e| e.conditions.as_ref().and_then(|c| c.ready) == Some(true))
+                .count();
             if ready == count { Ok(()) } else { Err(slices) }
+        })
+        .await;
+    // The old form says the same.
+    cluster
+        .eventually(&format!("{count} addresses"), || async {
+            let old =
+                cluster.in_t::<Endpoints>().get_opt("web").await.unwrap().and_then(|e| e.subsets).unwrap_or_default();
+            let ready = old.iter().flat_map(|s| s.addresses.iter().flatten()).count();
+            if ready == count { Ok(()) } else { Err(old) }
         })
         .await;
 }
@@ -79,7 +95,8 @@ async fn a_deployment_lives() {
     assert_eq!(second.annotations()["deployment.kubernetes.io/revision"], "2");
     cluster.count::<ReplicaSet>(2).await;
     ready_addresses(&cluster, 3).await;
-    let progressing = second.status.unwrap().conditions.unwrap().into_iter().find(|c| c.type_ == "Progressing").unwrap();
+    let progressing =
+        second.status.unwrap().conditions.unwrap().into_iter().find(|c| c.type_ == "Progressing").unwrap();
     assert_eq!(progressing.reason.as_deref(), Some("NewReplicaSetAvailable"));
 
     // Back, as `kubectl rollout undo` does it: the old template is the new one.
@@ -108,9 +125,20 @@ async fn a_deployment_lives() {
     patch(&cluster, json!({"spec": {"paused": false}})).await;
     complete(&cluster, 2, "three").await;
 
-    let reasons: Vec<_> = cluster.in_t::<Event>().list(&ListParams::default()).await.unwrap().items.into_iter()
-        .map(|e| (e.source.and_then(|s| s.component).unwrap_or_default(), e.reason.unwrap_or_default())).collect();
-    for (component, reason) in [("deployment-controller", "ScalingReplicaSet"), ("replicaset-controller", "SuccessfulCreate"), ("replicaset-controller", "SuccessfulDelete")] {
+    let reasons: Vec<_> = cluster
+        .in_t::<Event>()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|e| (e.source.and_then(|s| s.component).unwrap_or_default(), e.reason.unwrap_or_default()))
+        .collect();
+    for (component, reason) in [
+        ("deployment-controller", "ScalingReplicaSet"),
+        ("replicaset-controller", "SuccessfulCreate"),
+        ("replicaset-controller", "SuccessfulDelete"),
+    ] {
         assert!(reasons.contains(&(component.to_owned(), reason.to_owned())), "{component} {reason} in {reasons:?}");
     }
     cluster.stop().await;
@@ -144,10 +172,12 @@ async fn lost_and_foreign_pods() {
     let settled = |n: i32| {
         let cluster = &cluster;
         async move {
-            cluster.eventually("a settled set", || async {
-                let s = cluster.in_t::<ReplicaSet>().get("set").await.unwrap().status.unwrap_or_default();
-                if s.ready_replicas == Some(n) && s.replicas == n { Ok(()) } else { Err(s) }
-            }).await;
+            cluster
+                .eventually("a settled set", || async {
+                    let s = cluster.in_t::<ReplicaSet>().get("set").await.unwrap().status.unwrap_or_default();
+                    if s.ready_replicas == Some(n) && s.replicas == n { Ok(()) } else { Err(s) }
+                })
+                .await;
         }
     };
     settled(3).await;
