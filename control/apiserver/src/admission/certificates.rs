@@ -81,8 +81,8 @@ impl AdmissionPlugin for Certificates {
         let signer = str_at(old, "/spec/signerName");
         match (request.operation, request.subresource) {
             (Operation::Create, "") => {
-                let masters = requested_subject(new)
-                    .is_some_and(|s| s.organizations.iter().any(|o| o == UserInfo::MASTERS));
+                let masters =
+                    requested_subject(new).is_some_and(|s| s.organizations.iter().any(|o| o == UserInfo::MASTERS));
                 if str_at(new, "/spec/signerName") == CLIENT_SIGNER && masters {
                     return Err(request.forbid(format!(
                         "use of {CLIENT_SIGNER} signer with {} group is not allowed",

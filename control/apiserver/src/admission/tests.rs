@@ -568,9 +568,13 @@ async fn quotas_look_at_scopes() {
 #[tokio::test]
 async fn runtime_classes_bring_overhead_and_place() {
     let world = World::new();
-    world.fake.put("node.k8s.io", "runtimeclasses", json!({"metadata": {"name": "vm"}, "handler": "kata",
+    world.fake.put(
+        "node.k8s.io",
+        "runtimeclasses",
+        json!({"metadata": {"name": "vm"}, "handler": "kata",
         "overhead": {"podFixed": {"memory": "120Mi"}},
-        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm"}]}}));
+        "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm"}]}}),
+    );
     let with = |key: &str, value: Value| {
         let mut s = one_container();
         s["runtimeClassName"] = "vm".into();
@@ -581,9 +585,21 @@ async fn runtime_classes_bring_overhead_and_place() {
     assert_eq!(out["spec"]["overhead"], json!({"memory": "120Mi"}));
     assert_eq!(out["spec"]["nodeSelector"], json!({"disk": "ssd", "vm": "yes"}));
     assert!(out["spec"]["tolerations"].as_array().unwrap().contains(&json!({"key": "vm"})));
-    refused(world.create("pods", with("nodeSelector", json!({"vm": "no"}))).await, 403, "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes");
-    refused(world.create("pods", with("runtimeClassName", "none".into())).await, 403, "pod rejected: RuntimeClass \"none\" not found");
-    refused(world.create("pods", with("overhead", json!({"memory": "1Mi"}))).await, 403, "doesn't match RuntimeClass's defined Overhead");
+    refused(
+        world.create("pods", with("nodeSelector", json!({"vm": "no"}))).await,
+        403,
+        "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes",
+    );
+    refused(
+        world.create("pods", with("runtimeClassName", "none".into())).await,
+        403,
+        "pod rejected: RuntimeClass \"none\" not found",
+    );
+    refused(
+        world.create("pods", with("overhead", json!({"memory": "1Mi"}))).await,
+        403,
+        "doesn't match RuntimeClass's defined Overhead",
+    );
 }
 
 #[tokio::test]
@@ -601,7 +617,11 @@ async fn certificate_requests_make_no_administrators() {
     let world = World::new();
     let client = "kubernetes.io/kube-apiserver-client";
     world.create(what, csr(client, "jane", "dev")).await.unwrap();
-    refused(world.create(what, csr(client, "jane", "system:masters")).await, 403, "with system:masters group is not allowed");
+    refused(
+        world.create(what, csr(client, "jane", "system:masters")).await,
+        403,
+        "with system:masters group is not allowed",
+    );
     let approval = "certificatesigningrequests/approval.certificates.k8s.io";
     let approve = |c: &mut Value| c["status"] = json!({"conditions": [{"type": "Approved"}]});
     world.update(approval, &csr(client, "jane", "dev"), approve).await.unwrap();
@@ -610,5 +630,9 @@ async fn certificate_requests_make_no_administrators() {
     let kubelet = "kubernetes.io/kube-apiserver-client-kubelet";
     node.create(what, csr(kubelet, "system:node:n1", "system:nodes")).await.unwrap();
     refused(node.create(what, csr(kubelet, "system:node:n2", "system:nodes")).await, 403, "CN=system:node:n1");
-    refused(node.update(approval, &csr(client, "x", "y"), approve).await, 403, "user not permitted to approve requests with signerName");
+    refused(
+        node.update(approval, &csr(client, "x", "y"), approve).await,
+        403,
+        "user not permitted to approve requests with signerName",
+    );
 }

@@ -160,7 +160,11 @@ impl Index {
         }
     }
 
-    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = (&'a str, &'a str, &'a Grant)> {
+    fn grants<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str, &'a Grant)> {
         let own = self.users.get(&user.name).map(|g| ("User", user.name.as_str(), g)).into_iter();
         let of_groups = user.groups.iter().filter_map(|n| self.groups.get(n).map(|g| ("Group", n.as_str(), g)));
         let subjects: Vec<_> = own.chain(of_groups).collect();
