@@ -22,8 +22,7 @@ pub(crate) struct Selection {
 
 impl Selection {
     pub(crate) fn parse(call: &Call, label_selector: &str, field_selector: &str) -> Result<Self, Status> {
-        let labels = parse_label_selector(label_selector)
-            .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?;
+        let labels = parse_label_selector(label_selector).map_err(|e| Status::bad_request(e.to_string()))?;
         // Fields are looked up in the stored version.
         let row = call.storage()?.row;
         let fields = parse_field_selector(call.row.group, call.row.version, call.row.kind, field_selector)
