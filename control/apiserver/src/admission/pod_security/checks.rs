@@ -116,7 +116,7 @@ fn of_containers(names: &[&str]) -> String {
 }
 
 /// Names of the containers for which `bad` holds.
-fn bad_containers<'a>(pod: &'a Value, mut bad: impl FnMut(&Value) -> bool) -> Vec<&'a str> {
+fn bad_containers(pod: &Value, mut bad: impl FnMut(&Value) -> bool) -> Vec<&str> {
     containers(pod).filter(|c| bad(c)).map(|c| str_at(c, "/name")).collect()
 }
 
