@@ -82,8 +82,8 @@ impl Default for Limits {
             max_long_running: 4000,
             drain: Duration::from_secs(3),
             min_watch: Duration::from_mins(30),
-            watch_ring_events: 4096,
-            watch_ring_bytes: 2 << 20,
+            watch_ring_events: 2048,
+            watch_ring_bytes: 1 << 20,
             compaction_interval: Duration::from_mins(5),
         }
     }
