@@ -16,8 +16,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(path) => PathBuf::from(path),
         None => workspace.join("target/ebpf/orlop.bpf.o"),
     };
-    // Cargo reruns on every build while a named file is absent; its folder stands in for it then.
-    let watched = source.ancestors().find(|path| path.exists()).unwrap_or(Path::new("build.rs"));
+    // A named file that is absent would rerun this on every build; its folder stands in for it, which must then
+    // hold nothing else. (A folder that can't be made is one where the object can't appear either.)
+    let folder = source.parent().unwrap_or(&manifest);
+    let folder_is_there = folder.is_dir() || fs::create_dir_all(folder).is_ok();
+    let watched = match (source.exists(), folder_is_there) {
+        (true, _) => source.as_path(),
+        (false, true) => folder,
+        (false, false) => Path::new("build.rs"),
+    };
     println!("cargo::rerun-if-changed={}", watched.display());
     let object = match fs::read(&source) {
         Ok(bytes) => bytes,

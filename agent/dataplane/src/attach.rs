@@ -65,6 +65,24 @@ pub(crate) const PROGRAMS: [&str; 10] = [
     EGRESS,
 ];
 
+/// A side of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcHook {
+    Ingress,
+    Egress,
+}
+
+/// What a program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketRun {
+    /// What the program returned: -1 for the next one, 2 for a drop, 7 for a redirect.
+    pub verdict: i32,
+    /// The packet after.
+    pub packet: Vec<u8>,
+    /// Mean time of a run.
+    pub mean_ns: u32,
+}
+
 /// Whether a hook had to be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attached {
@@ -140,6 +158,14 @@ impl Attachments {
             created += usize::from(attached == Attached::Created);
         }
         Ok(created)
+    }
+
+    pub(crate) fn run_packet(&self, hook: TcHook, interface: u32, packet: &[u8], repeat: u32) -> io::Result<PacketRun> {
+        let program = if hook == TcHook::Ingress { INGRESS } else { EGRESS };
+        let Some((fd, _)) = self.programs.get(program) else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, program));
+        };
+        sys::test_run(fd.as_fd(), interface, packet, repeat)
     }
 
     /// Takes both tc programs off an interface that exists, or forgets one that is gone.

@@ -15,22 +15,23 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 use orlop_abi::addr::Addr;
 use orlop_abi::maps::{
-    COUNTER_NAMES, Config, Endpoint as RawEndpoint, INTERFACE_PODS, Interface, LAYOUT_VERSION, MemberKey,
-    SERVICE_CHECK_SOURCE, SERVICE_EXTERNAL_DROP, SERVICE_INTERNAL_DROP, Service, ServiceKey, SlotKey,
+    COUNTER_NAMES, Config, INTERFACE_PODS, Interface, LAYOUT_VERSION, MemberKey, SERVICE_CHECK_SOURCE,
+    SERVICE_EXTERNAL_DROP, SERVICE_INTERNAL_DROP, Service, ServiceKey, SlotKey,
 };
 use orlop_abi::packet::UDP;
 use orlop_proxy::backend::{Backend, Feature, Support, SyncError};
 use orlop_proxy::plan::Plan;
-use orlop_proxy::state::{Destination, Endpoint, Frontend, FrontendKind, ProxyState, Rule, ServicePortName, WhenEmpty};
+use orlop_proxy::state::{Destination, Frontend, ProxyState, Rule, WhenEmpty};
 use tokio::task::JoinHandle;
 
-use crate::attach::{Attachments, interface_of_pin};
+use crate::attach::{Attachments, PacketRun, TcHook, interface_of_pin};
 use crate::bpffs::Pins;
 use crate::config::EbpfConfig;
 use crate::convert;
 use crate::error::DataplaneError;
 use crate::flows;
 use crate::groups::{Acquired, Content, Groups};
+use crate::ids::Ids;
 use crate::interfaces::{self, Links};
 use crate::loader;
 use crate::netlink::Notifications;
@@ -40,73 +41,28 @@ use crate::tables::{Tables, WriteError};
 
 /// Services in eBPF: at connect time for this node's sockets, in tc for packets from outside.
 pub struct EbpfBackend {
-    config: EbpfConfig,
-    pins: Pins,
-    attachments: Attachments,
-    tables: Tables,
+    pub(crate) config: EbpfConfig,
+    pub(crate) pins: Pins,
+    pub(crate) attachments: Attachments,
+    pub(crate) tables: Tables,
     notifications: Option<Notifications>,
     /// Interfaces with our programs: index to name.
     attached: BTreeMap<u32, String>,
     /// What `tables.services` holds.
-    services: HashMap<ServiceKey, Service>,
-    groups: Groups,
-    ids: Ids,
+    pub(crate) services: HashMap<ServiceKey, Service>,
+    pub(crate) groups: Groups,
+    pub(crate) ids: Ids,
     /// What `tables.sources` holds, by service.
-    sources: HashMap<u32, Arc<[IpNetwork]>>,
-    retired: Vec<Retired>,
+    pub(crate) sources: HashMap<u32, Arc<[IpNetwork]>>,
+    /// Sets that nothing leads to any more, and nobody waits for yet.
+    pub(crate) unused: Vec<(u32, Content)>,
+    pub(crate) retired: Option<Retired>,
 }
 
 /// Sets that nothing leads to any more, with the wait for programs that may still read them.
-struct Retired {
-    sets: Vec<(u32, Content)>,
+pub(crate) struct Retired {
+    pub(crate) sets: Vec<(u32, Content)>,
     wait: JoinHandle<()>,
-}
-
-/// Stable numbers of service ports.
-#[derive(Default)]
-struct Ids {
-    last: u32,
-    by_name: HashMap<Arc<ServicePortName>, u32>,
-    /// Frontends per number, with the name where it is known.
-    uses: HashMap<u32, (u32, Option<Arc<ServicePortName>>)>,
-}
-
-impl Ids {
-    /// The number of a service; `found` is the one that its frontend has in the kernel.
-    fn number(&mut self, name: &Arc<ServicePortName>, found: Option<u32>) -> u32 {
-        if let Some(&id) = self.by_name.get(name) {
-            return id;
-        }
-        // After a restart names are unknown: the number in the kernel is this service's, unless a named one has it.
-        let adopted = found.filter(|id| self.uses.get(id).is_some_and(|(_, owner)| owner.is_none()));
-        let id = adopted.unwrap_or_else(|| {
-            loop {
-                self.last = self.last.wrapping_add(1);
-                if self.last != 0 && !self.uses.contains_key(&self.last) {
-                    break self.last;
-                }
-            }
-        });
-        self.by_name.insert(name.clone(), id);
-        self.uses.entry(id).or_default().1 = Some(name.clone());
-        id
-    }
-
-    fn take(&mut self, id: u32) {
-        self.last = self.last.max(id);
-        self.uses.entry(id).or_default().0 += 1;
-    }
-
-    fn give_back(&mut self, id: u32) {
-        if let Some((uses, _)) = self.uses.get_mut(&id) {
-            *uses = uses.saturating_sub(1);
-            if *uses == 0
-                && let Some((_, Some(name))) = self.uses.remove(&id)
-            {
-                self.by_name.remove(&name);
-            }
-        }
-    }
 }
 
 impl EbpfBackend {
@@ -145,7 +101,8 @@ impl EbpfBackend {
             groups: Groups::default(),
             ids: Ids::default(),
             sources: HashMap::new(),
-            retired: Vec::new(),
+            unused: Vec::new(),
+            retired: None,
         };
         let kernel = |source: SyncError| DataplaneError::Kernel {
             operation: "writing the configuration",
@@ -178,6 +135,15 @@ impl EbpfBackend {
     /// When a map can't be opened.
     pub fn map_memory(&self) -> Result<Vec<(String, u64)>, SyncError> {
         loader::map_memory(&self.pins)
+    }
+
+    /// Runs a packet through a tc program as if it were at an interface, and what comes out. Connections that
+    /// it opens are really in the table after.
+    ///
+    /// # Errors
+    /// When the kernel refuses, as for an interface that doesn't exist.
+    pub fn run_packet(&self, hook: TcHook, interface: u32, packet: &[u8], repeat: u32) -> io::Result<PacketRun> {
+        self.attachments.run_packet(hook, interface, packet, repeat)
     }
 
     fn write_config(&mut self) -> Result<(), SyncError> {
@@ -353,31 +319,24 @@ impl EbpfBackend {
 
     /// Gives up uses of sets; those without another are removed once no program can be reading them.
     fn retire<const N: usize>(&mut self, ids: [u32; N]) {
-        let unused: Vec<_> = ids.into_iter().filter_map(|id| Some((id, self.groups.release(id)?))).collect();
-        if unused.is_empty() {
-            return;
-        }
-        // One wait serves every set that was retired before it began.
-        if let Some(last) = self.retired.last_mut()
-            && !last.wait.is_finished()
-            && last.sets.len() < MAX_SETS_PER_WAIT
-        {
-            last.wait.abort();
-            last.sets.extend(unused);
-            last.wait = spawn_wait();
-        } else {
-            self.retired.push(Retired { sets: unused, wait: spawn_wait() });
-        }
+        let unused = ids.into_iter().filter_map(|id| Some((id, self.groups.release(id)?)));
+        self.unused.extend(unused);
     }
 
+    /// Erases the sets whose wait is over, and begins a wait for those that became unused since: one at
+    /// a time, however fast changes come.
     fn erase_retired(&mut self) {
-        let (done, waiting): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.retired).into_iter().partition(|retired| retired.wait.is_finished());
-        self.retired = waiting;
-        for (id, content) in done.into_iter().flat_map(|retired| retired.sets) {
-            if let Err(error) = self.erase_set(id, &content) {
-                tracing::warn!(%error, "a set of endpoints that nobody uses stays until the next audit");
+        if self.retired.as_ref().is_some_and(|retired| retired.wait.is_finished())
+            && let Some(retired) = self.retired.take()
+        {
+            for (id, content) in retired.sets {
+                if let Err(error) = self.erase_set(id, &content) {
+                    tracing::warn!(%error, "a set of endpoints that nobody uses stays until the next audit");
+                }
             }
+        }
+        if self.retired.is_none() && !self.unused.is_empty() {
+            self.retired = Some(Retired { sets: std::mem::take(&mut self.unused), wait: spawn_wait() });
         }
     }
 
@@ -414,118 +373,7 @@ impl EbpfBackend {
         }
         Ok(())
     }
-
-    /// Reads the maps and replaces what this agent thought to be in them.
-    fn read_back(&mut self) -> Result<ProxyState, SyncError> {
-        let mut sets: HashMap<u32, BTreeMap<u32, RawEndpoint>> = HashMap::new();
-        for (key, endpoint) in self.tables.slots.entries()? {
-            sets.entry(key.group).or_default().insert(key.slot, endpoint);
-        }
-        self.services.clear();
-        let names = std::mem::take(&mut self.ids).by_name;
-        let mut groups = Groups::default();
-        let mut state = ProxyState::default();
-        self.sources = self.read_sources()?;
-        let mut shared: HashMap<(u32, bool), Content> = HashMap::new();
-        for (key, service) in self.tables.services.entries()? {
-            let Some(frontend) = convert::frontend(&key) else {
-                self.tables.services.remove(key)?;
-                continue;
-            };
-            let members = service.affinity_s != 0;
-            let mut content = |group: orlop_abi::maps::Group| {
-                let known = shared
-                    .entry((group.id, members))
-                    .or_insert_with(|| self.read_set(group.id, sets.get(&group.id), members));
-                let whole = known.endpoints.len() == group.count as usize;
-                // A broken set reads as "no endpoints", which differs from what is wanted, and so is repaired.
-                if whole { known.clone() } else { Content { endpoints: Arc::new([]), members } }
-            };
-            let (internal, external) = (content(service.internal), content(service.external));
-            for (group, content) in [(service.internal, &internal), (service.external, &external)] {
-                if group.count != 0 && !content.endpoints.is_empty() {
-                    groups.adopt(group.id, content);
-                }
-            }
-            let ranges = if service.flags & SERVICE_CHECK_SOURCE != 0 { self.sources.get(&service.id) } else { None };
-            let rule = Rule {
-                service: convert::nameless(service.id),
-                kind: FrontendKind::Unknown,
-                internal: convert::destination(internal.endpoints, service.flags & SERVICE_INTERNAL_DROP != 0),
-                external: convert::destination(external.endpoints, service.flags & SERVICE_EXTERNAL_DROP != 0),
-                affinity_s: members.then_some(service.affinity_s),
-                source_ranges: ranges.cloned().unwrap_or_else(|| Arc::new([])),
-            };
-            self.ids.take(service.id);
-            self.services.insert(key, service);
-            state.frontends.insert(frontend, rule);
-        }
-        for (name, id) in names {
-            if let Some((_, owner)) = self.ids.uses.get_mut(&id) {
-                *owner = Some(name.clone());
-                self.ids.by_name.insert(name, id);
-            }
-        }
-        self.groups = groups;
-        self.erase_orphans(&sets)?;
-        for (addr, flags) in self.tables.node_addrs.entries()? {
-            state.node_addresses.insert(addr.into(), convert::node_addr_scope(flags));
-        }
-        Ok(state)
-    }
-
-    fn read_set(&self, id: u32, slots: Option<&BTreeMap<u32, RawEndpoint>>, members: bool) -> Content {
-        let mut endpoints: Vec<Endpoint> = Vec::new();
-        for (expected, (slot, endpoint)) in (0..).zip(slots.into_iter().flatten()) {
-            let key = MemberKey { endpoint: *endpoint, group: id };
-            let member = !members || matches!(self.tables.members.get(key), Ok(Some(_)));
-            if *slot != expected || !member {
-                break;
-            }
-            endpoints.push(convert::endpoint(endpoint));
-        }
-        Content { endpoints: endpoints.into(), members }
-    }
-
-    fn read_sources(&self) -> Result<HashMap<u32, Arc<[IpNetwork]>>, SyncError> {
-        let mut ranges: HashMap<u32, Vec<IpNetwork>> = HashMap::new();
-        for (key, prefix) in self.tables.sources.entries()? {
-            ranges.entry(key.service).or_default().extend(convert::source_range(&key, prefix));
-        }
-        Ok(ranges
-            .into_iter()
-            .map(|(id, mut ranges)| {
-                ranges.sort();
-                (id, ranges.into())
-            })
-            .collect())
-    }
-
-    /// Removes sets that nothing leads to, but for those whose wait is still on.
-    fn erase_orphans(&mut self, sets: &HashMap<u32, BTreeMap<u32, RawEndpoint>>) -> Result<(), SyncError> {
-        let waiting: HashSet<u32> =
-            self.retired.iter().flat_map(|retired| retired.sets.iter().map(|(id, _)| *id)).collect();
-        for (&id, slots) in sets {
-            if waiting.contains(&id) {
-                self.groups.reserve(id);
-            } else if self.groups.endpoints(id).is_none() {
-                // Readers may still be on it for an instant where a former agent was killed between flip and removal.
-                for &slot in slots.keys() {
-                    self.tables.slots.remove(SlotKey { group: id, slot })?;
-                }
-            }
-        }
-        for (key, _) in self.tables.members.entries()? {
-            if !waiting.contains(&key.group) && self.groups.endpoints(key.group).is_none() {
-                self.tables.members.remove(key)?;
-            }
-        }
-        Ok(())
-    }
 }
-
-/// Sets that share one wait, so that a stream of changes can't put it off for ever.
-const MAX_SETS_PER_WAIT: usize = 1024;
 
 fn spawn_wait() -> JoinHandle<()> {
     tokio::task::spawn_blocking(|| {
@@ -597,8 +445,13 @@ impl Backend for EbpfBackend {
             failures.note(self.tables.node_addrs.remove(Addr::from(*ip)).map_err(WriteError::Other));
         }
         failures.note(self.drop_unused_sources().map_err(WriteError::Other));
+        self.erase_retired();
         failures.note(flows::forget(&mut self.tables.flows, &removed).map_err(WriteError::Other));
         failures.into_result()
+    }
+
+    async fn attend(&mut self) -> Result<(), SyncError> {
+        self.ensure_attached().map_err(dataplane_error)
     }
 
     async fn changed(&mut self) {

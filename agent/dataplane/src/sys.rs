@@ -10,8 +10,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::attach::PacketRun;
+
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
@@ -141,6 +144,32 @@ pub(crate) fn pinned(path: &Path) -> io::Result<Option<OwnedFd>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Runs a tc program on a packet at an interface of this thread's network namespace.
+pub(crate) fn test_run(program: BorrowedFd<'_>, interface: u32, packet: &[u8], repeat: u32) -> io::Result<PacketRun> {
+    /// Words of `__sk_buff` up to `ifindex`, the last one.
+    const CONTEXT_WORDS: usize = 11;
+    /// Room for what a program may add.
+    const GROWTH: usize = 256;
+    let length = |bytes: usize| u32::try_from(bytes).map_err(io::Error::other);
+    let mut context = [0_u32; CONTEXT_WORDS];
+    context[CONTEXT_WORDS - 1] = interface;
+    let mut output = vec![0_u8; packet.len() + GROWTH];
+    let mut attr = Attr::new()
+        .fd(0, program)
+        .word(2, length(packet.len())?)
+        .word(3, length(output.len())?)
+        .pointer(4, packet.as_ptr().addr() as u64)
+        .pointer(6, output.as_mut_ptr().addr() as u64)
+        .word(8, repeat)
+        .word(10, length(mem::size_of_val(&context))?)
+        .pointer(12, context.as_ptr().addr() as u64);
+    // SAFETY: the pointers are to locals that outlive the call, each as long as told; the kernel writes to
+    // the output only.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
+    output.truncate(usize::try_from(attr.0[3]).map_err(io::Error::other)?);
+    Ok(PacketRun { verdict: attr.0[1].cast_signed(), packet: output, mean_ns: attr.0[9] })
 }
 
 /// The kernel's name for this thread's network namespace (kernel 5.14).

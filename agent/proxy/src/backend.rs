@@ -107,7 +107,12 @@ pub trait Backend: Send {
     /// Carries out `plan` as far as possible. A service keeps its old endpoints until the new ones are there.
     async fn apply(&mut self, plan: &Plan, desired: &ProxyState) -> Result<(), SyncError>;
 
-    /// Waits until the kernel says that something was changed which may need [`Backend::installed`].
+    /// Repairs what isn't a rule (attachments, interfaces), cheaply.
+    async fn attend(&mut self) -> Result<(), SyncError> {
+        Ok(())
+    }
+
+    /// Waits until the kernel says that something was changed which may need [`Backend::attend`].
     async fn changed(&mut self) {
         std::future::pending::<()>().await;
     }

@@ -44,6 +44,17 @@ pub(crate) enum Query {
     Verify(oneshot::Sender<Result<Verification, SyncError>>),
 }
 
+/// Why a sync begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Objects changed, or a retry is due.
+    Events,
+    /// Interfaces or addresses changed: attachments are looked after, not every rule.
+    Kernel,
+    /// Everything is read back.
+    Audit,
+}
+
 pub(crate) struct Runner {
     config: Arc<ProxyConfig>,
     backend: Box<dyn Backend>,
@@ -57,6 +68,8 @@ pub(crate) struct Runner {
     /// Frontends that may differ from what is installed.
     touched: BTreeSet<Frontend>,
     retry_at: Option<(Instant, Duration)>,
+    /// When a burst of changes in the kernel is looked at.
+    settle_at: Option<Instant>,
     synced_once: bool,
 }
 
@@ -84,6 +97,7 @@ impl Runner {
             installed: None,
             touched: BTreeSet::new(),
             retry_at: None,
+            settle_at: None,
             synced_once: false,
         }
     }
@@ -102,23 +116,21 @@ impl Runner {
         audit.reset();
         loop {
             let retry_at = self.retry_at.map(|(at, _)| at);
-            let retry = async {
-                match retry_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut audit_now = false;
+            let (retry, settle) = (sleep_until(retry_at), sleep_until(self.settle_at));
+            let mut cause = Cause::Events;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some(query) = queries.recv() => self.answer(query).await,
                 () = retry => self.retry_at = self.retry_at.map(|(_, delay)| (Instant::now(), delay)),
-                () = self.backend.changed() => {
-                    tokio::time::sleep(SETTLE).await;
-                    audit_now = true;
+                () = settle => {
+                    self.settle_at = None;
+                    cause = Cause::Kernel;
                 }
-                _ = audit.tick() => audit_now = true,
+                () = self.backend.changed(), if self.settle_at.is_none() => {
+                    self.settle_at = Some(Instant::now() + SETTLE);
+                }
+                _ = audit.tick() => cause = Cause::Audit,
                 _ = counters.tick() => {
                     for (event, count) in self.backend.counters() {
                         self.metrics.kernel_event(event, count);
@@ -134,7 +146,7 @@ impl Runner {
                 }
             }
             if self.progress.complete() {
-                self.sync(audit_now).await;
+                self.sync(cause).await;
             }
         }
     }
@@ -163,7 +175,7 @@ impl Runner {
     }
 
     /// Brings the kernel to what is known. Does nothing where nothing changed.
-    async fn sync(&mut self, audit: bool) {
+    async fn sync(&mut self, cause: Cause) {
         let (touched, refused) = self.tracker.refresh();
         self.touched.extend(touched);
         for (service, why) in refused {
@@ -171,11 +183,12 @@ impl Runner {
         }
         let waiting = self.retry_at.is_some_and(|(at, _)| at > Instant::now());
         let fresh = self.installed.is_none();
-        if waiting || !(fresh || audit || !self.touched.is_empty()) {
+        if waiting || !(fresh || cause != Cause::Events || !self.touched.is_empty()) {
             return;
         }
         let start = Instant::now();
-        let result = self.reconcile(audit || fresh).await;
+        let full = fresh || cause == Cause::Audit;
+        let result = self.reconcile(full, cause).await;
         match result {
             Ok(steps) => {
                 self.retry_at = None;
@@ -184,7 +197,7 @@ impl Runner {
                 self.metrics.endpoint_changes_pending.set(0);
                 let count = self.tracker.state().frontends.len();
                 self.metrics.frontends.set(i64::try_from(count).unwrap_or(i64::MAX));
-                self.metrics.synced(&self.families, start.elapsed(), audit || fresh, now_s());
+                self.metrics.synced(&self.families, start.elapsed(), full, now_s());
                 self.health.updated();
                 if !self.synced_once {
                     tracing::info!(frontends = count, steps, took = ?start.elapsed(), "services are in the kernel");
@@ -207,14 +220,17 @@ impl Runner {
     }
 
     /// Plans against what is installed and carries it out; the number of steps.
-    async fn reconcile(&mut self, full: bool) -> Result<usize, SyncError> {
+    async fn reconcile(&mut self, full: bool, cause: Cause) -> Result<usize, SyncError> {
+        if full || cause == Cause::Kernel {
+            let addresses = self.node_addresses().await?;
+            self.tracker.state_mut().node_addresses = addresses;
+        }
+        if cause == Cause::Kernel {
+            self.backend.attend().await?;
+        }
         let installed = match self.installed.take() {
             Some(installed) if !full => installed,
-            _ => {
-                let addresses = self.node_addresses().await?;
-                self.tracker.state_mut().node_addresses = addresses;
-                self.backend.installed().await?
-            }
+            _ => self.backend.installed().await?,
         };
         let installed = self.installed.insert(installed);
         let desired = self.tracker.state();
@@ -267,6 +283,13 @@ impl Runner {
                 drop(reply.send(result));
             }
         }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
