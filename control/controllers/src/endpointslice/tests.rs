@@ -1,4 +1,5 @@
 //! Endpoints of Pods, and how slices change.
+#![allow(clippy::needless_pass_by_value, reason = "json! literals read best where they stand")]
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;

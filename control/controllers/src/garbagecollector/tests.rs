@@ -1,4 +1,5 @@
 //! The graph: what has to be looked at, and what becomes of an object.
+#![allow(clippy::needless_pass_by_value, reason = "json! literals read best where they stand")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
 //! Taints, silent nodes, disrupted zones.
+#![allow(clippy::needless_pass_by_value, reason = "json! literals read best where they stand")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Numbers, order of deletion, status.
+#![allow(clippy::needless_pass_by_value, reason = "json! literals read best where they stand")]
 
 use std::sync::Arc;
 
