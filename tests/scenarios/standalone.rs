@@ -30,7 +30,7 @@ fn static_pods_need_no_api_server() {
         stack.manifests_dir().join("sleeper.yaml"),
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: sleeper}}\nspec:\n  containers:\n  - name: main\n    \
-             image: orlop.local/busybox:1.35\n    command: [sleep, '{SLEEP}']\n"
+             image: orlop.local/busybox:1.37\n    command: [sleep, '{SLEEP}']\n"
         ),
     )
     .unwrap();

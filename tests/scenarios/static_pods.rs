@@ -8,7 +8,7 @@ use orlop_tests::{Stack, eventually, ready_or_skip};
 fn manifest(marker: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: beacon\n  namespace: default\n  labels: {{marker: {marker}}}\nspec:\n  \
-         terminationGracePeriodSeconds: 1\n  containers:\n  - name: main\n    image: orlop.local/busybox:1.35\n    \
+         terminationGracePeriodSeconds: 1\n  containers:\n  - name: main\n    image: orlop.local/busybox:1.37\n    \
          command: [sleep, infinity]\n"
     )
 }

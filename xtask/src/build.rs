@@ -51,7 +51,7 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
             .env("CARGO_TARGET_DIR", &build_dir)
             .env_remove("RUSTC_WRAPPER"),
     )?;
-    let object = build_dir.join("bpfel-unknown-none/release/orlop-programs");
+    let object = build_dir.join("bpfel-unknown-none/release/orlop-bpf");
     let published = cache::made(cache::target().join("ebpf"))?.join("orlop.bpf.o");
     publish(&object, &published)?;
     Ok(published)

@@ -2,10 +2,10 @@
 //! demos and tests. Same input, same bytes: layers carry no times or owners of the build machine.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,7 @@ use crate::{build, cache, setup, step};
 
 /// The names that manifests use. They belong to no registry: a node never asks anybody for them.
 const PAUSE: &str = "orlop.local/pause:1.0";
-const BUSYBOX: &str = "orlop.local/busybox:1.35";
+const BUSYBOX: &str = "orlop.local/busybox:1.37";
 
 /// Builds both and says where they are.
 pub(crate) fn build() -> Result<Vec<PathBuf>> {
@@ -43,19 +43,14 @@ fn pause_program() -> Result<PathBuf> {
 }
 
 fn busybox() -> Result<PathBuf> {
-    setup::for_images()?;
-    let program = ["/bin/busybox", "/usr/bin/busybox"]
-        .iter()
-        .map(Path::new)
-        .find(|p| p.exists())
-        .context("busybox-static is installed, but there is no /bin/busybox")?;
-    let applets = step::output(Command::new(program).arg("--list"))?;
+    let program = setup::busybox()?;
+    let applets = step::output(Command::new(&program).arg("--list"))?;
     let mut layer = Layer::new();
     for dir in ["bin", "etc", "home", "proc", "root", "sys", "dev", "usr", "usr/bin", "var", "www"] {
         layer.dir(dir, 0o755)?;
     }
     layer.dir("tmp", 0o1777)?;
-    layer.file("bin/busybox", &fs::read(program)?, 0o755)?;
+    layer.file("bin/busybox", &fs::read(&program)?, 0o755)?;
     for applet in applets.lines().filter(|a| *a != "busybox") {
         layer.link(&format!("bin/{applet}"), "/bin/busybox")?;
     }

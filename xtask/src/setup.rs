@@ -74,29 +74,35 @@ pub(crate) fn for_test() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn for_images() -> Result<()> {
-    apt::install("images", &["busybox-static"])
+/// The busybox of the demo image: trixie's, because `wget -T` of bookworm's 1.35 crashes.
+pub(crate) fn busybox() -> Result<PathBuf> {
+    from_release("trixie", "busybox-static", "1.37", "usr/bin/busybox")
 }
 
 /// The path of a kubectl of that version, downloaded where it is not in the cache yet.
 pub(crate) fn kubectl(version: Kubectl) -> Result<PathBuf> {
     let (minor, suite) = version.source();
-    let dir = cache::user()?.join(format!("kubectl-{minor}"));
-    let program = dir.join("usr/bin/kubectl");
-    if program.exists() {
-        return Ok(program);
+    from_release(suite, "kubectl", minor, "usr/bin/kubectl")
+}
+
+/// A program of another Debian release, unpacked in the cache and not installed.
+fn from_release(suite: &'static str, package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let dir = cache::user()?.join(format!("{package}-{version}"));
+    let path = dir.join(program);
+    if path.exists() {
+        return Ok(path);
     }
     let release = apt::Release::open(suite)?;
-    let found = release.version("kubectl")?;
-    if !found.contains(minor) {
-        step::say(&format!("Debian {suite} has kubectl {found}; tests that want {minor} run with that"));
+    let found = release.version(package)?;
+    if !found.contains(version) {
+        step::say(&format!("Debian {suite} has {package} {found} now: it stands in for {version}"));
     }
     let partial = dir.with_extension("partial");
     let _ = fs::remove_dir_all(&partial);
-    release.unpack("kubectl", &partial)?;
+    release.unpack(package, &partial)?;
     let _ = fs::remove_dir_all(&dir);
-    fs::rename(&partial, &dir).with_context(|| format!("moving kubectl to {}", dir.display()))?;
-    Ok(program)
+    fs::rename(&partial, &dir).with_context(|| format!("moving {package} to {}", dir.display()))?;
+    Ok(path)
 }
 
 /// Tells the scenarios (and benchmarks) where the parts are.

@@ -32,6 +32,9 @@ pub struct NetworkConfig {
     pub ipam_dir: PathBuf,
     /// MTU of the pod interfaces; `None` takes the uplink's.
     pub mtu: Option<u32>,
+    /// The client may read all Nodes, so routes to their Pods can be kept. A kubelet's own
+    /// credentials show it no Node but its own (`AuthorizeNodeWithSelectors`).
+    pub all_nodes: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +71,11 @@ pub async fn set_up(config: &NetworkConfig, pod_cidrs: &[IpNetwork]) -> Result<(
 pub async fn run(config: NetworkConfig, client: kube::Client, shutdown: CancellationToken) {
     let nodes = kube::Api::<Node>::all(client);
     let (reader, writer) = kube::runtime::reflector::store();
-    let stream = kube::runtime::reflector(writer, watcher(nodes, watcher::Config::default()))
-        .default_backoff()
-        .applied_objects();
+    let mut wanted = watcher::Config::default();
+    if !config.all_nodes {
+        wanted = wanted.fields(&format!("metadata.name={}", config.node_name));
+    }
+    let stream = kube::runtime::reflector(writer, watcher(nodes, wanted)).default_backoff().applied_objects();
     let mut stream = std::pin::pin!(stream);
     let mut installed: Vec<IpNetwork> = Vec::new();
     loop {

@@ -34,9 +34,9 @@ pub(crate) async fn agent(args: AgentArgs, parts: Parts) -> Result<()> {
     let lock = instance.lock()?;
     preflight::node(&settings, with_proxy.then_some(&proxy))?;
     node::guard_services(&args.service_cluster_ip_range, &progress).await?;
-    instance.write_record(&node::record(&instance, &settings))?;
+    instance.write_record(&node::record(&instance, &settings)?)?;
     node::start_runtime(&instance, &settings, &progress, &shutdown).await?;
-    let network = node::network_config(&instance, &settings.node_name);
+    let network = node::network_config(&instance, &settings.node_name, false);
     let pod_cidrs =
         if args.pod_cidr.is_empty() { file.kubelet.pod_cidr.into_iter().collect() } else { args.pod_cidr.clone() };
     if !pod_cidrs.is_empty() {

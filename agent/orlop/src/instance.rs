@@ -26,6 +26,8 @@ pub(crate) struct Record {
     pub(crate) root_dir: PathBuf,
     pub(crate) pod_logs_dir: PathBuf,
     pub(crate) cgroup_root: String,
+    /// It was not there before.
+    pub(crate) made_cgroup_root: bool,
     /// systemd or cgroupfs.
     pub(crate) cgroup_driver: String,
     pub(crate) bpffs_dir: PathBuf,

@@ -33,8 +33,12 @@ pub(crate) fn bpffs_dir(instance: &Instance) -> PathBuf {
 }
 
 /// What `down` will have to undo; written before any of it is made.
-pub(crate) fn record(instance: &Instance, node: &NodeSettings) -> Record {
-    Record {
+pub(crate) fn record(instance: &Instance, node: &NodeSettings) -> Result<Record> {
+    let before = instance.record()?;
+    let cgroup_root = cgroup_path(&node.cgroup_root)?;
+    let made_before = before.made_cgroup_root && before.cgroup_root == node.cgroup_root;
+    Ok(Record {
+        made_cgroup_root: made_before || !Hierarchies::discover()?.exists(&cgroup_root),
         root_dir: node.root_dir.clone(),
         pod_logs_dir: node.pod_logs_dir.clone(),
         cgroup_root: node.cgroup_root.clone(),
@@ -43,7 +47,7 @@ pub(crate) fn record(instance: &Instance, node: &NodeSettings) -> Record {
         runtime_endpoint: runtime_endpoint(instance, node),
         own_runtime: node.runtime_endpoint.is_none(),
         node_name: node.node_name.clone(),
-    }
+    })
 }
 
 fn runtime_endpoint(instance: &Instance, node: &NodeSettings) -> String {
@@ -89,12 +93,13 @@ pub(crate) async fn start_runtime(
     Ok(Some(origin))
 }
 
-pub(crate) fn network_config(instance: &Instance, node_name: &str) -> NetworkConfig {
+pub(crate) fn network_config(instance: &Instance, node_name: &str, all_nodes: bool) -> NetworkConfig {
     NetworkConfig {
         node_name: node_name.to_owned(),
         cni_conf_dir: instance.cni_conf_dir(),
         ipam_dir: instance.ipam_dir(),
         mtu: None,
+        all_nodes,
     }
 }
 
@@ -135,10 +140,13 @@ pub(crate) async fn start_kubelet(
     Ok(Kubelet::start(options, client, shutdown.clone()).await?)
 }
 
+fn cgroup_path(root: &str) -> Result<CgroupPath> {
+    CgroupPath::parse(root).with_context(|| format!("--cgroup-root {root:?} is not a path of a control group"))
+}
+
 /// Upstream wants `cgroupRoot` to be there already; making it spares the operator a step.
 fn ensure_cgroup_root(root: &str) -> Result<()> {
-    let path =
-        CgroupPath::parse(root).with_context(|| format!("--cgroup-root {root:?} is not a path of a control group"))?;
+    let path = cgroup_path(root)?;
     if path.is_root() {
         return Ok(());
     }
@@ -147,8 +155,7 @@ fn ensure_cgroup_root(root: &str) -> Result<()> {
 
 /// The control group below which Services are answered.
 fn service_cgroup(root: &str) -> Result<Option<PathBuf>> {
-    let path =
-        CgroupPath::parse(root).with_context(|| format!("--cgroup-root {root:?} is not a path of a control group"))?;
+    let path = cgroup_path(root)?;
     if path.is_root() {
         return Ok(None);
     }

@@ -89,7 +89,7 @@ async fn start(
     shutdown: &CancellationToken,
 ) -> Result<Running> {
     node::guard_services(&cluster.service_cidrs, progress).await?;
-    instance.write_record(&node::record(instance, settings))?;
+    instance.write_record(&node::record(instance, settings)?)?;
     let plane_config = plane_config(instance, settings.node_ips.clone(), &settings.node_name, cluster);
     let (runtime, plane) = tokio::join!(
         node::start_runtime(instance, settings, progress, shutdown),
@@ -100,7 +100,8 @@ async fn start(
 
     let name = &settings.node_name;
     let node_client = plane.client(node_user(name));
-    tokio::spawn(orlop_network::run(node::network_config(instance, name), node_client.clone(), shutdown.clone()));
+    let network = node::network_config(instance, name, true);
+    tokio::spawn(orlop_network::run(network, plane.client(proxy_user()), shutdown.clone()));
     let pki = plane.kubelet_pki();
     let files = KubeletFiles {
         serving: Some((pki.serving_cert.clone(), pki.serving_key.clone())),
@@ -200,7 +201,7 @@ fn next_steps(kubeconfig: &Path) -> Vec<String> {
     vec![
         format!("export KUBECONFIG={}", kubeconfig.display()),
         "kubectl get nodes".to_owned(),
-        "kubectl create deployment web --image=orlop.local/busybox:1.35 -- httpd -f".to_owned(),
+        "kubectl create deployment web --image=orlop.local/busybox:1.37 -- httpd -f".to_owned(),
     ]
 }
 

@@ -69,7 +69,7 @@ fn after_containerd(stack: &Stack) -> String {
 
 fn first_pod(stack: &Stack, what: &str) {
     let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: probe}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - \
-                    {name: main, image: 'orlop.local/busybox:1.35', command: [sleep, infinity]}\n";
+                    {name: main, image: 'orlop.local/busybox:1.37', command: [sleep, infinity]}\n";
     eventually("the default ServiceAccount", || {
         let found = stack.get(&["serviceaccount", "default"]);
         if found.is_null() { Err("not there") } else { Ok(()) }
@@ -89,7 +89,7 @@ fn sleepers(count: usize) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: sleeper}}\nspec:\n  replicas: {count}\n  selector: {{matchLabels: {{app: sleeper}}}}\n  \
          template:\n    metadata: {{labels: {{app: sleeper}}}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      containers:\n      - \
-         {{name: main, image: 'orlop.local/busybox:1.35', command: [sleep, infinity]}}\n"
+         {{name: main, image: 'orlop.local/busybox:1.37', command: [sleep, infinity]}}\n"
     )
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::instance::Instance;
 
 /// The sandbox image, carried inside this program.
-pub(crate) const PAUSE_IMAGE: &str = "orlop.local/pause:1.0";
+const PAUSE_IMAGE: &str = "orlop.local/pause:1.0";
 
 /// Where distributions put the CNI plugins.
 const CNI_BIN_DIRS: &[&str] = &["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use config::{ContainerdConfig, PAUSE_IMAGE};
+pub(crate) use config::ContainerdConfig;
 pub(crate) use images::import_all;
 
 use crate::instance::Instance;

@@ -13,7 +13,6 @@ use nix::sys::signal::Signal;
 use orlop_host::cgroup::{CgroupPath, Hierarchies};
 use orlop_host::mounts;
 use orlop_host::process::PidFd;
-use orlop_network::NetworkConfig;
 use orlop_runtime::{RuntimeClient, RuntimeOptions};
 
 use crate::cli::DownArgs;
@@ -187,13 +186,9 @@ async fn remove_dataplane(record: &Record) -> Result<()> {
 }
 
 async fn remove_network(instance: &Instance, record: &Record) -> Result<()> {
-    let config = NetworkConfig {
-        node_name: record.node_name.clone(),
-        cni_conf_dir: instance.cni_conf_dir(),
-        ipam_dir: instance.ipam_dir(),
-        mtu: None,
-    };
-    orlop_network::clean_up(&config).await.map_err(|errors| joined(&errors))
+    orlop_network::clean_up(&crate::node::network_config(instance, &record.node_name, false))
+        .await
+        .map_err(|errors| joined(&errors))
 }
 
 fn joined<E: std::fmt::Display>(errors: &[E]) -> anyhow::Error {
@@ -215,11 +210,21 @@ fn remove_mounts(instance: &Instance, record: &Record) -> Result<()> {
 fn remove_cgroups(record: &Record) -> Result<()> {
     let Some(pods) = pods_cgroup(record) else { return Ok(()) };
     let hierarchies = Hierarchies::discover()?;
-    if !hierarchies.exists(&pods) {
-        return Ok(());
+    if hierarchies.exists(&pods) {
+        hierarchies.kill(&pods);
+        remove_cgroup(&hierarchies, &pods)?;
     }
-    hierarchies.kill(&pods);
-    hierarchies.remove(&pods).map_err(|errors| {
+    match CgroupPath::parse(&record.cgroup_root) {
+        // Somebody else may have moved in meanwhile: only an empty one goes.
+        Some(root) if record.made_cgroup_root && !root.is_root() && hierarchies.children(&root).is_empty() => {
+            remove_cgroup(&hierarchies, &root)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_cgroup(hierarchies: &Hierarchies, path: &CgroupPath) -> Result<()> {
+    hierarchies.remove(path).map_err(|errors| {
         anyhow::anyhow!(
             "{}",
             errors.iter().map(|(p, e)| format!("{}: {e}", p.display())).collect::<Vec<_>>().join("; ")
