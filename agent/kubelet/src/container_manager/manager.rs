@@ -134,9 +134,13 @@ impl ContainerManager {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Removes the whole tree, for a purge of the node. Kills what is in it.
+    /// Removes the whole tree, for a purge of the node. Kills what is in it. `cgroupRoot` goes too if nothing else is
+    /// in it.
     pub async fn destroy_all(&self) -> Result<(), CgroupError> {
-        self.destroy(&self.names.kubepods()).await
+        self.destroy(&self.names.kubepods()).await?;
+        let root = self.names.root();
+        let empty = self.hierarchies.children(&root).is_empty() && self.hierarchies.processes(&root).is_empty();
+        if empty && !root.is_root() { self.destroy(&root).await } else { Ok(()) }
     }
 
     /// What the container is granted.

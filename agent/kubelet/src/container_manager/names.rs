@@ -22,6 +22,11 @@ impl CgroupNames {
         Some(Self { driver, root })
     }
 
+    /// `cgroupRoot` itself.
+    pub(super) fn root(&self) -> CgroupPath {
+        self.place(self.root.iter().map(String::as_str))
+    }
+
     /// `/kubepods`.
     pub(super) fn kubepods(&self) -> CgroupPath {
         self.path(&[])
@@ -68,7 +73,10 @@ impl CgroupNames {
     }
 
     fn path(&self, below: &[&str]) -> CgroupPath {
-        let logical = self.root.iter().map(String::as_str).chain([KUBEPODS]).chain(below.iter().copied());
+        self.place(self.root.iter().map(String::as_str).chain([KUBEPODS]).chain(below.iter().copied()))
+    }
+
+    fn place<'a>(&self, logical: impl Iterator<Item = &'a str>) -> CgroupPath {
         let components: Vec<String> = match self.driver {
             CgroupDriver::Cgroupfs => logical.map(str::to_owned).collect(),
             CgroupDriver::Systemd => slices(logical),
