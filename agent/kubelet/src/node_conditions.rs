@@ -55,7 +55,7 @@ impl RuntimeState {
     /// Asks once.
     pub async fn refresh(&self, runtime: &RuntimeClient) {
         let conditions = match runtime.status(false).await {
-            Ok(answer) => from_status(answer.status.unwrap_or_default()),
+            Ok(answer) => from_status(&answer.status.unwrap_or_default()),
             Err(error) => Conditions {
                 runtime_error: Some(format!("container runtime is down: {}", error.message())),
                 network_error: None,
@@ -78,7 +78,7 @@ impl RuntimeState {
     }
 }
 
-fn from_status(status: cri::RuntimeStatus) -> Conditions {
+fn from_status(status: &cri::RuntimeStatus) -> Conditions {
     let find = |kind: &str| status.conditions.iter().find(|c| c.r#type == kind);
     let problem = |kind: &str| match find(kind) {
         Some(condition) if condition.status => None,

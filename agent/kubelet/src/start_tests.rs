@@ -216,6 +216,29 @@ async fn a_restart_of_the_agent_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_pod_that_does_not_fit_is_refused() {
+    let Some(node) = node("refuse").await else { return };
+    let port = "    ports: [{containerPort: 80, hostPort: 8080}]\n";
+    node.write("first.yaml", &manifest("first", port));
+    node.ready("default/first-n1").await;
+    node.write("second.yaml", &manifest("second", port));
+    let failed = |node: &Node| {
+        node.pod("default/second-n1")
+            .filter(|p| p.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Failed")))
+    };
+    let pod = node.eventually("refused", failed).await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("NodePorts"));
+    // A decision stays, though there is room by now.
+    std::fs::remove_file(node.dir.path().join("manifests/first.yaml")).unwrap();
+    node.eventually("first gone", |node| node.fake.state().sandboxes.is_empty().then_some(())).await;
+    let node = node.restart().await;
+    let again = node.eventually("still refused", failed).await;
+    assert_eq!(again.status.unwrap().reason, status.reason);
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn liveness_restarts_and_termination_keeps_order() {
     let Some(node) = node("live").await else { return };
     node.fake.state().exec.insert("alive".into(), (1, "no".into()));
@@ -261,7 +284,6 @@ async fn failures_of_the_runtime_are_retried_and_shown() {
     // The sandbox dies: a new one is made, the container follows.
     let sandbox = {
         let state = node.fake.state();
-        state.container_named("c").map(|_| ());
         state
             .containers
             .values()

@@ -120,28 +120,24 @@ fn socket_path(endpoint: &str) -> Result<PathBuf, EndpointError> {
     let path = match endpoint.split_once("://") {
         Some(("unix", path)) => path,
         Some(_) => {
-            return Err(EndpointError::NotUnix {
-                endpoint: endpoint.to_owned(),
-            });
+            return Err(EndpointError::NotUnix { endpoint: endpoint.to_owned() });
         }
         None => endpoint,
     };
     if !path.starts_with('/') || path.len() < 2 {
-        return Err(EndpointError::NotAbsolute {
-            endpoint: endpoint.to_owned(),
-        });
+        return Err(EndpointError::NotAbsolute { endpoint: endpoint.to_owned() });
     }
     Ok(PathBuf::from(path))
 }
 
 fn channel(path: PathBuf) -> Channel {
     // The URI is never resolved: the connector ignores it. It becomes the `:authority` header.
-    Endpoint::from_static("http://localhost")
-        .connect_timeout(Duration::from_secs(5))
-        .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+    Endpoint::from_static("http://localhost").connect_timeout(Duration::from_secs(5)).connect_with_connector_lazy(
+        tower::service_fn(move |_: Uri| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        }))
+        }),
+    )
 }
 
 #[cfg(test)]
@@ -150,12 +146,11 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        let check =
-            |endpoint: &str, expect: Result<&str, &str>| match (socket_path(endpoint), expect) {
-                (Ok(path), Ok(expect)) => assert_eq!(path.to_str(), Some(expect)),
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-                (got, expect) => panic!("{endpoint}: {got:?}, expected {expect:?}"),
-            };
+        let check = |endpoint: &str, expect: Result<&str, &str>| match (socket_path(endpoint), expect) {
+            (Ok(path), Ok(expect)) => assert_eq!(path.to_str(), Some(expect)),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, expect) => panic!("{endpoint}: {got:?}, expected {expect:?}"),
+        };
         check("unix:///run/c.sock", Ok("/run/c.sock"));
         check("/run/c.sock", Ok("/run/c.sock"));
         check("tcp://1.2.3.4:5", Err("not a unix socket"));

@@ -17,9 +17,7 @@ pub enum Retry {
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Only unix sockets are spoken to.
-    #[error(
-        "container runtime endpoint {endpoint:?} is not a unix socket: write unix:///path/to/socket"
-    )]
+    #[error("container runtime endpoint {endpoint:?} is not a unix socket: write unix:///path/to/socket")]
     NotUnix { endpoint: String },
     /// `unix://` with a relative or empty path.
     #[error("container runtime endpoint {endpoint:?} needs an absolute path")]
@@ -31,40 +29,21 @@ pub enum EndpointError {
 pub enum RuntimeError {
     /// The runtime answered with an error, or could not be reached (`Unavailable`).
     #[error("{call}: rpc error: code = {code:?} desc = {message}")]
-    Call {
-        call: &'static str,
-        code: Code,
-        message: String,
-    },
+    Call { call: &'static str, code: Code, message: String },
     /// No answer within the time limit of the call.
     #[error("{call}: no answer from {endpoint} within {limit_ms} ms")]
-    Deadline {
-        call: &'static str,
-        endpoint: String,
-        limit_ms: u128,
-    },
+    Deadline { call: &'static str, endpoint: String, limit_ms: u128 },
     /// The answer misses something that CRI demands.
     #[error("{call}: the runtime's answer has no {missing}")]
-    Incomplete {
-        call: &'static str,
-        missing: &'static str,
-    },
+    Incomplete { call: &'static str, missing: &'static str },
     /// The runtime does not speak CRI v1.
     #[error("container runtime {name} at {endpoint} speaks CRI {version}, wanted v1")]
-    Version {
-        endpoint: String,
-        name: String,
-        version: String,
-    },
+    Version { endpoint: String, name: String, version: String },
 }
 
 impl RuntimeError {
     pub(crate) fn call(call: &'static str, status: &tonic::Status) -> Self {
-        Self::Call {
-            call,
-            code: status.code(),
-            message: status.message().to_owned(),
-        }
+        Self::Call { call, code: status.code(), message: status.message().to_owned() }
     }
 
     /// What the caller may do next.
@@ -73,10 +52,7 @@ impl RuntimeError {
         match self {
             Self::Call { code, .. } => match code {
                 Code::NotFound | Code::AlreadyExists | Code::Aborted => Retry::Now,
-                Code::InvalidArgument
-                | Code::Unimplemented
-                | Code::PermissionDenied
-                | Code::OutOfRange => Retry::Never,
+                Code::InvalidArgument | Code::Unimplemented | Code::PermissionDenied | Code::OutOfRange => Retry::Never,
                 _ => Retry::Backoff,
             },
             Self::Deadline { .. } => Retry::Backoff,
@@ -88,50 +64,25 @@ impl RuntimeError {
     /// The object is gone: success for whoever wanted to stop or remove it.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(
-            self,
-            Self::Call {
-                code: Code::NotFound,
-                ..
-            }
-        )
+        matches!(self, Self::Call { code: Code::NotFound, .. })
     }
 
     /// The runtime is too old for this call.
     #[must_use]
     pub fn is_unimplemented(&self) -> bool {
-        matches!(
-            self,
-            Self::Call {
-                code: Code::Unimplemented,
-                ..
-            }
-        )
+        matches!(self, Self::Call { code: Code::Unimplemented, .. })
     }
 
     /// The runtime itself gave up on its time limit (exec), or we did.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
-        matches!(
-            self,
-            Self::Deadline { .. }
-                | Self::Call {
-                    code: Code::DeadlineExceeded,
-                    ..
-                }
-        )
+        matches!(self, Self::Deadline { .. } | Self::Call { code: Code::DeadlineExceeded, .. })
     }
 
     /// The socket is dead or nobody listens.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(
-            self,
-            Self::Call {
-                code: Code::Unavailable,
-                ..
-            }
-        )
+        matches!(self, Self::Call { code: Code::Unavailable, .. })
     }
 
     /// The runtime's own words, without our context: what upstream puts into events.

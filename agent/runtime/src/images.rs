@@ -10,28 +10,15 @@ impl RuntimeClient {
     pub async fn list_images(&self) -> Result<Vec<cri::Image>, RuntimeError> {
         let request = cri::ListImagesRequest { filter: None };
         Ok(self
-            .bounded(
-                "ListImages",
-                self.options.request_timeout,
-                self.images.clone().list_images(request),
-            )
+            .bounded("ListImages", self.options.request_timeout, self.images.clone().list_images(request))
             .await?
             .images)
     }
 
     /// One image by reference or id; `None` where the runtime does not have it.
     pub async fn image_status(&self, image: &str) -> Result<Option<cri::Image>, RuntimeError> {
-        let request = cri::ImageStatusRequest {
-            image: Some(spec(image)),
-            verbose: false,
-        };
-        match self
-            .bounded(
-                "ImageStatus",
-                self.options.request_timeout,
-                self.images.clone().image_status(request),
-            )
-            .await
+        let request = cri::ImageStatusRequest { image: Some(spec(image)), verbose: false };
+        match self.bounded("ImageStatus", self.options.request_timeout, self.images.clone().image_status(request)).await
         {
             Ok(answer) => Ok(answer.image),
             Err(error) if error.is_not_found() => Ok(None),
@@ -41,38 +28,20 @@ impl RuntimeClient {
 
     /// Pulls an image; returns the reference by which the runtime knows it.
     pub async fn pull_image(&self, pull: ImagePull) -> Result<String, RuntimeError> {
-        let request = cri::PullImageRequest {
-            image: Some(spec(&pull.image)),
-            auth: pull.auth,
-            sandbox_config: pull.sandbox,
-        };
-        let answer = self
-            .bounded(
-                "PullImage",
-                self.options.pull_timeout,
-                self.images.clone().pull_image(request),
-            )
-            .await?;
+        let request =
+            cri::PullImageRequest { image: Some(spec(&pull.image)), auth: pull.auth, sandbox_config: pull.sandbox };
+        let answer =
+            self.bounded("PullImage", self.options.pull_timeout, self.images.clone().pull_image(request)).await?;
         if answer.image_ref.is_empty() {
-            return Err(RuntimeError::Incomplete {
-                call: "PullImage",
-                missing: "image_ref",
-            });
+            return Err(RuntimeError::Incomplete { call: "PullImage", missing: "image_ref" });
         }
         Ok(answer.image_ref)
     }
 
     /// Removes an image.
     pub async fn remove_image(&self, image: &str) -> Result<(), RuntimeError> {
-        let request = cri::RemoveImageRequest {
-            image: Some(spec(image)),
-        };
-        self.bounded(
-            "RemoveImage",
-            self.options.request_timeout,
-            self.images.clone().remove_image(request),
-        )
-        .await?;
+        let request = cri::RemoveImageRequest { image: Some(spec(image)) };
+        self.bounded("RemoveImage", self.options.request_timeout, self.images.clone().remove_image(request)).await?;
         Ok(())
     }
 
@@ -81,18 +50,12 @@ impl RuntimeClient {
         self.bounded(
             "ImageFsInfo",
             self.options.request_timeout,
-            self.images
-                .clone()
-                .image_fs_info(cri::ImageFsInfoRequest {}),
+            self.images.clone().image_fs_info(cri::ImageFsInfoRequest {}),
         )
         .await
     }
 }
 
 fn spec(image: &str) -> cri::ImageSpec {
-    cri::ImageSpec {
-        image: image.to_owned(),
-        user_specified_image: image.to_owned(),
-        ..Default::default()
-    }
+    cri::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() }
 }

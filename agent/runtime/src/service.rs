@@ -18,10 +18,7 @@ pub struct ContainerEvents(Streaming<cri::ContainerEventResponse>);
 impl ContainerEvents {
     /// The next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Result<Option<cri::ContainerEventResponse>, RuntimeError> {
-        self.0
-            .message()
-            .await
-            .map_err(|status| RuntimeError::call("GetContainerEvents", &status))
+        self.0.message().await.map_err(|status| RuntimeError::call("GetContainerEvents", &status))
     }
 }
 
@@ -32,54 +29,29 @@ impl RuntimeClient {
 
     /// Name and version of the runtime.
     pub async fn version(&self) -> Result<cri::VersionResponse, RuntimeError> {
-        let request = cri::VersionRequest {
-            version: "0.1.0".to_owned(),
-        };
-        self.bounded(
-            "Version",
-            self.limit(),
-            self.runtime.clone().version(request),
-        )
-        .await
+        let request = cri::VersionRequest { version: "0.1.0".to_owned() };
+        self.bounded("Version", self.limit(), self.runtime.clone().version(request)).await
     }
 
     /// Conditions RuntimeReady and NetworkReady, handlers, features.
     pub async fn status(&self, verbose: bool) -> Result<cri::StatusResponse, RuntimeError> {
-        self.bounded(
-            "Status",
-            self.limit(),
-            self.runtime.clone().status(cri::StatusRequest { verbose }),
-        )
-        .await
+        self.bounded("Status", self.limit(), self.runtime.clone().status(cri::StatusRequest { verbose })).await
     }
 
     /// The cgroup driver that the runtime uses; unimplemented before containerd 2.
     pub async fn runtime_config(&self) -> Result<cri::RuntimeConfigResponse, RuntimeError> {
-        self.bounded(
-            "RuntimeConfig",
-            self.limit(),
-            self.runtime
-                .clone()
-                .runtime_config(cri::RuntimeConfigRequest {}),
-        )
-        .await
+        self.bounded("RuntimeConfig", self.limit(), self.runtime.clone().runtime_config(cri::RuntimeConfigRequest {}))
+            .await
     }
 
     /// Tells the runtime the pod CIDR (its CNI template may want it).
     pub async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), RuntimeError> {
         let request = cri::UpdateRuntimeConfigRequest {
             runtime_config: Some(cri::RuntimeConfig {
-                network_config: Some(cri::NetworkConfig {
-                    pod_cidr: pod_cidr.to_owned(),
-                }),
+                network_config: Some(cri::NetworkConfig { pod_cidr: pod_cidr.to_owned() }),
             }),
         };
-        self.bounded(
-            "UpdateRuntimeConfig",
-            self.limit(),
-            self.runtime.clone().update_runtime_config(request),
-        )
-        .await?;
+        self.bounded("UpdateRuntimeConfig", self.limit(), self.runtime.clone().update_runtime_config(request)).await?;
         Ok(())
     }
 
@@ -89,53 +61,26 @@ impl RuntimeClient {
         config: cri::PodSandboxConfig,
         runtime_handler: &str,
     ) -> Result<String, RuntimeError> {
-        let request = cri::RunPodSandboxRequest {
-            config: Some(config),
-            runtime_handler: runtime_handler.to_owned(),
-        };
-        let answer = self
-            .bounded(
-                "RunPodSandbox",
-                self.limit() * 2,
-                self.runtime.clone().run_pod_sandbox(request),
-            )
-            .await?;
+        let request = cri::RunPodSandboxRequest { config: Some(config), runtime_handler: runtime_handler.to_owned() };
+        let answer =
+            self.bounded("RunPodSandbox", self.limit() * 2, self.runtime.clone().run_pod_sandbox(request)).await?;
         if answer.pod_sandbox_id.is_empty() {
-            return Err(RuntimeError::Incomplete {
-                call: "RunPodSandbox",
-                missing: "pod_sandbox_id",
-            });
+            return Err(RuntimeError::Incomplete { call: "RunPodSandbox", missing: "pod_sandbox_id" });
         }
         Ok(answer.pod_sandbox_id)
     }
 
     /// Stops a sandbox and what runs in it; one that is gone already is success.
     pub async fn stop_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = cri::StopPodSandboxRequest {
-            pod_sandbox_id: id.to_owned(),
-        };
-        gone_is_fine(
-            self.bounded(
-                "StopPodSandbox",
-                self.limit(),
-                self.runtime.clone().stop_pod_sandbox(request),
-            )
-            .await,
-        )
+        let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(self.bounded("StopPodSandbox", self.limit(), self.runtime.clone().stop_pod_sandbox(request)).await)
     }
 
     /// Removes a sandbox; one that is gone already is success.
     pub async fn remove_pod_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = cri::RemovePodSandboxRequest {
-            pod_sandbox_id: id.to_owned(),
-        };
+        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         gone_is_fine(
-            self.bounded(
-                "RemovePodSandbox",
-                self.limit(),
-                self.runtime.clone().remove_pod_sandbox(request),
-            )
-            .await,
+            self.bounded("RemovePodSandbox", self.limit(), self.runtime.clone().remove_pod_sandbox(request)).await,
         )
     }
 
@@ -145,22 +90,11 @@ impl RuntimeClient {
         id: &str,
         verbose: bool,
     ) -> Result<cri::PodSandboxStatusResponse, RuntimeError> {
-        let request = cri::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_owned(),
-            verbose,
-        };
-        let answer = self
-            .bounded(
-                "PodSandboxStatus",
-                self.limit(),
-                self.runtime.clone().pod_sandbox_status(request),
-            )
-            .await?;
+        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose };
+        let answer =
+            self.bounded("PodSandboxStatus", self.limit(), self.runtime.clone().pod_sandbox_status(request)).await?;
         if answer.status.is_none() {
-            return Err(RuntimeError::Incomplete {
-                call: "PodSandboxStatus",
-                missing: "status",
-            });
+            return Err(RuntimeError::Incomplete { call: "PodSandboxStatus", missing: "status" });
         }
         Ok(answer)
     }
@@ -171,14 +105,7 @@ impl RuntimeClient {
         filter: Option<cri::PodSandboxFilter>,
     ) -> Result<Vec<cri::PodSandbox>, RuntimeError> {
         let request = cri::ListPodSandboxRequest { filter };
-        Ok(self
-            .bounded(
-                "ListPodSandbox",
-                self.limit(),
-                self.runtime.clone().list_pod_sandbox(request),
-            )
-            .await?
-            .items)
+        Ok(self.bounded("ListPodSandbox", self.limit(), self.runtime.clone().list_pod_sandbox(request)).await?.items)
     }
 
     /// Creates a container in a sandbox; returns its id.
@@ -193,43 +120,25 @@ impl RuntimeClient {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        let answer = self
-            .bounded(
-                "CreateContainer",
-                self.limit(),
-                self.runtime.clone().create_container(request),
-            )
-            .await?;
+        let answer =
+            self.bounded("CreateContainer", self.limit(), self.runtime.clone().create_container(request)).await?;
         if answer.container_id.is_empty() {
-            return Err(RuntimeError::Incomplete {
-                call: "CreateContainer",
-                missing: "container_id",
-            });
+            return Err(RuntimeError::Incomplete { call: "CreateContainer", missing: "container_id" });
         }
         Ok(answer.container_id)
     }
 
     /// Starts a created container.
     pub async fn start_container(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = cri::StartContainerRequest {
-            container_id: id.to_owned(),
-        };
-        self.bounded(
-            "StartContainer",
-            self.limit(),
-            self.runtime.clone().start_container(request),
-        )
-        .await?;
+        let request = cri::StartContainerRequest { container_id: id.to_owned() };
+        self.bounded("StartContainer", self.limit(), self.runtime.clone().start_container(request)).await?;
         Ok(())
     }
 
     /// Stops a container, killing it after `grace_period_s`; one that is gone already is success.
     pub async fn stop_container(&self, id: &str, grace_period_s: i64) -> Result<(), RuntimeError> {
         let grace = Duration::from_secs(u64::try_from(grace_period_s).unwrap_or(0));
-        let request = cri::StopContainerRequest {
-            container_id: id.to_owned(),
-            timeout: grace_period_s.max(0),
-        };
+        let request = cri::StopContainerRequest { container_id: id.to_owned(), timeout: grace_period_s.max(0) };
         gone_is_fine(
             self.bounded(
                 "StopContainer",
@@ -242,16 +151,9 @@ impl RuntimeClient {
 
     /// Removes a container; one that is gone already is success.
     pub async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = cri::RemoveContainerRequest {
-            container_id: id.to_owned(),
-        };
+        let request = cri::RemoveContainerRequest { container_id: id.to_owned() };
         gone_is_fine(
-            self.bounded(
-                "RemoveContainer",
-                self.limit(),
-                self.runtime.clone().remove_container(request),
-            )
-            .await,
+            self.bounded("RemoveContainer", self.limit(), self.runtime.clone().remove_container(request)).await,
         )
     }
 
@@ -262,11 +164,7 @@ impl RuntimeClient {
     ) -> Result<Vec<cri::Container>, RuntimeError> {
         let request = cri::ListContainersRequest { filter };
         Ok(self
-            .bounded(
-                "ListContainers",
-                self.limit(),
-                self.runtime.clone().list_containers(request),
-            )
+            .bounded("ListContainers", self.limit(), self.runtime.clone().list_containers(request))
             .await?
             .containers)
     }
@@ -281,28 +179,11 @@ impl RuntimeClient {
         &self,
         id: &str,
         verbose: bool,
-    ) -> Result<
-        (
-            cri::ContainerStatus,
-            std::collections::HashMap<String, String>,
-        ),
-        RuntimeError,
-    > {
-        let request = cri::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose,
-        };
-        let answer = self
-            .bounded(
-                "ContainerStatus",
-                self.limit(),
-                self.runtime.clone().container_status(request),
-            )
-            .await?;
-        let status = answer.status.ok_or(RuntimeError::Incomplete {
-            call: "ContainerStatus",
-            missing: "status",
-        })?;
+    ) -> Result<(cri::ContainerStatus, std::collections::HashMap<String, String>), RuntimeError> {
+        let request = cri::ContainerStatusRequest { container_id: id.to_owned(), verbose };
+        let answer =
+            self.bounded("ContainerStatus", self.limit(), self.runtime.clone().container_status(request)).await?;
+        let status = answer.status.ok_or(RuntimeError::Incomplete { call: "ContainerStatus", missing: "status" })?;
         Ok((status, answer.info))
     }
 
@@ -328,15 +209,8 @@ impl RuntimeClient {
 
     /// Makes the runtime open the log file anew, after rotation.
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), RuntimeError> {
-        let request = cri::ReopenContainerLogRequest {
-            container_id: id.to_owned(),
-        };
-        self.bounded(
-            "ReopenContainerLog",
-            self.limit(),
-            self.runtime.clone().reopen_container_log(request),
-        )
-        .await?;
+        let request = cri::ReopenContainerLogRequest { container_id: id.to_owned() };
+        self.bounded("ReopenContainerLog", self.limit(), self.runtime.clone().reopen_container_log(request)).await?;
         Ok(())
     }
 
@@ -348,72 +222,34 @@ impl RuntimeClient {
         limit: Duration,
     ) -> Result<cri::ExecSyncResponse, RuntimeError> {
         let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        let request = cri::ExecSyncRequest {
-            container_id: id.to_owned(),
-            cmd: command,
-            timeout: seconds,
-        };
-        let ours = if limit.is_zero() {
-            Duration::from_secs(24 * 3600)
-        } else {
-            limit + GRACE_SLACK.min(self.limit())
-        };
-        self.bounded("ExecSync", ours, self.runtime.clone().exec_sync(request))
-            .await
+        let request = cri::ExecSyncRequest { container_id: id.to_owned(), cmd: command, timeout: seconds };
+        let ours = if limit.is_zero() { Duration::from_secs(24 * 3600) } else { limit + GRACE_SLACK.min(self.limit()) };
+        self.bounded("ExecSync", ours, self.runtime.clone().exec_sync(request)).await
     }
 
     /// A streaming URL for an interactive command.
     pub async fn exec(&self, request: cri::ExecRequest) -> Result<String, RuntimeError> {
-        Ok(self
-            .bounded("Exec", self.limit(), self.runtime.clone().exec(request))
-            .await?
-            .url)
+        Ok(self.bounded("Exec", self.limit(), self.runtime.clone().exec(request)).await?.url)
     }
 
     /// A streaming URL onto the container's main process.
     pub async fn attach(&self, request: cri::AttachRequest) -> Result<String, RuntimeError> {
-        Ok(self
-            .bounded("Attach", self.limit(), self.runtime.clone().attach(request))
-            .await?
-            .url)
+        Ok(self.bounded("Attach", self.limit(), self.runtime.clone().attach(request)).await?.url)
     }
 
     /// A streaming URL into the sandbox's network.
-    pub async fn port_forward(
-        &self,
-        sandbox_id: &str,
-        port: Vec<i32>,
-    ) -> Result<String, RuntimeError> {
-        let request = cri::PortForwardRequest {
-            pod_sandbox_id: sandbox_id.to_owned(),
-            port,
-        };
-        Ok(self
-            .bounded(
-                "PortForward",
-                self.limit(),
-                self.runtime.clone().port_forward(request),
-            )
-            .await?
-            .url)
+    pub async fn port_forward(&self, sandbox_id: &str, port: Vec<i32>) -> Result<String, RuntimeError> {
+        let request = cri::PortForwardRequest { pod_sandbox_id: sandbox_id.to_owned(), port };
+        Ok(self.bounded("PortForward", self.limit(), self.runtime.clone().port_forward(request)).await?.url)
     }
 
     /// Usage of one container.
     pub async fn container_stats(&self, id: &str) -> Result<cri::ContainerStats, RuntimeError> {
-        let request = cri::ContainerStatsRequest {
-            container_id: id.to_owned(),
-        };
-        self.bounded(
-            "ContainerStats",
-            self.limit(),
-            self.runtime.clone().container_stats(request),
-        )
-        .await?
-        .stats
-        .ok_or(RuntimeError::Incomplete {
-            call: "ContainerStats",
-            missing: "stats",
-        })
+        let request = cri::ContainerStatsRequest { container_id: id.to_owned() };
+        self.bounded("ContainerStats", self.limit(), self.runtime.clone().container_stats(request))
+            .await?
+            .stats
+            .ok_or(RuntimeError::Incomplete { call: "ContainerStats", missing: "stats" })
     }
 
     /// Usage of the containers that match.
@@ -423,31 +259,18 @@ impl RuntimeClient {
     ) -> Result<Vec<cri::ContainerStats>, RuntimeError> {
         let request = cri::ListContainerStatsRequest { filter };
         Ok(self
-            .bounded(
-                "ListContainerStats",
-                self.limit(),
-                self.runtime.clone().list_container_stats(request),
-            )
+            .bounded("ListContainerStats", self.limit(), self.runtime.clone().list_container_stats(request))
             .await?
             .stats)
     }
 
     /// Usage of one sandbox.
     pub async fn pod_sandbox_stats(&self, id: &str) -> Result<cri::PodSandboxStats, RuntimeError> {
-        let request = cri::PodSandboxStatsRequest {
-            pod_sandbox_id: id.to_owned(),
-        };
-        self.bounded(
-            "PodSandboxStats",
-            self.limit(),
-            self.runtime.clone().pod_sandbox_stats(request),
-        )
-        .await?
-        .stats
-        .ok_or(RuntimeError::Incomplete {
-            call: "PodSandboxStats",
-            missing: "stats",
-        })
+        let request = cri::PodSandboxStatsRequest { pod_sandbox_id: id.to_owned() };
+        self.bounded("PodSandboxStats", self.limit(), self.runtime.clone().pod_sandbox_stats(request))
+            .await?
+            .stats
+            .ok_or(RuntimeError::Incomplete { call: "PodSandboxStats", missing: "stats" })
     }
 
     /// Usage of the sandboxes that match.
@@ -457,33 +280,19 @@ impl RuntimeClient {
     ) -> Result<Vec<cri::PodSandboxStats>, RuntimeError> {
         let request = cri::ListPodSandboxStatsRequest { filter };
         Ok(self
-            .bounded(
-                "ListPodSandboxStats",
-                self.limit(),
-                self.runtime.clone().list_pod_sandbox_stats(request),
-            )
+            .bounded("ListPodSandboxStats", self.limit(), self.runtime.clone().list_pod_sandbox_stats(request))
             .await?
             .stats)
     }
 
     /// Checkpoints a container into a file.
-    pub async fn checkpoint_container(
-        &self,
-        id: &str,
-        location: &str,
-        limit_s: i64,
-    ) -> Result<(), RuntimeError> {
+    pub async fn checkpoint_container(&self, id: &str, location: &str, limit_s: i64) -> Result<(), RuntimeError> {
         let request = cri::CheckpointContainerRequest {
             container_id: id.to_owned(),
             location: location.to_owned(),
             timeout: limit_s,
         };
-        self.bounded(
-            "CheckpointContainer",
-            self.limit(),
-            self.runtime.clone().checkpoint_container(request),
-        )
-        .await?;
+        self.bounded("CheckpointContainer", self.limit(), self.runtime.clone().checkpoint_container(request)).await?;
         Ok(())
     }
 
@@ -494,9 +303,7 @@ impl RuntimeClient {
             .bounded(
                 "GetContainerEvents",
                 self.limit(),
-                self.runtime
-                    .clone()
-                    .get_container_events(cri::GetEventsRequest {}),
+                self.runtime.clone().get_container_events(cri::GetEventsRequest {}),
             )
             .await?;
         Ok(ContainerEvents(stream))

@@ -1,4 +1,5 @@
 //! Tables of `compute_pod_actions`: what is there, and what is to be done.
+#![allow(clippy::needless_pass_by_value, reason = "tables read better without references")]
 
 use std::collections::HashMap;
 

@@ -52,14 +52,14 @@ fn services() {
 
 #[test]
 fn resources() {
-    let mut container = Container::default();
-    container.resources = Some(k8s_openapi::api::core::v1::ResourceRequirements {
+    let resources = Some(k8s_openapi::api::core::v1::ResourceRequirements {
         limits: Some(BTreeMap::from([
             ("cpu".to_owned(), ApiQuantity("1500m".into())),
             ("memory".to_owned(), ApiQuantity("100Mi".into())),
         ])),
         ..Default::default()
     });
+    let mut container = Container { resources, ..Container::default() };
     let node = BTreeMap::from([("memory".to_owned(), 1 << 30)]);
     let check = |resource: &str, divisor: &str, expect: &str| {
         assert_eq!(resource_value(&container, resource, divisor, &node).unwrap(), expect, "{resource}/{divisor}");
@@ -92,14 +92,14 @@ async fn order_and_references() {
             ..Default::default()
         }),
     };
-    let mut container = Container::default();
-    container.env = Some(vec![
+    let env = Some(vec![
         variable("X", "1"),
         field("N", "metadata.name"),
         field("L", "metadata.labels['a']"),
         field("I", "status.podIP"),
         variable("Y", "$(X)-$(N)"),
     ]);
+    let mut container = Container { env, ..Container::default() };
     let allocatable = BTreeMap::new();
     let ips = ["10.1.1.1".to_owned()];
     let context = EnvContext {

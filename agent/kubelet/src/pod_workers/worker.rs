@@ -42,6 +42,8 @@ pub(super) struct Worker {
     /// The kubelet's own reason to fail the pod.
     failed: Option<(String, String)>,
     admitted: bool,
+    /// It was let in before the agent restarted, or ran under another kubelet.
+    known: bool,
     failures: u32,
     /// Volumes or the cgroup may be there.
     resources_held: bool,
@@ -72,6 +74,7 @@ impl Worker {
             messages: HashMap::new(),
             failed: None,
             admitted: false,
+            known: false,
             failures: 0,
             resources_held: true,
             record: None,
@@ -113,6 +116,8 @@ impl Worker {
                 let key = format!("{}/{container}", self.uid);
                 self.core.runtime.back_off.restore(&key, Duration::from_secs(*seconds));
             }
+            // Refused or not: what was decided stays.
+            self.known = true;
             self.record = Some(record);
             return;
         }

@@ -327,7 +327,7 @@ fn phase<'a>(pod: &Pod, init: &[ContainerStatus], regular: &[ContainerStatus], s
         return "Failed";
     }
     let unborn = running == 0 && stopped_count == 0;
-    if (pending_init > 0 && unborn) || (waiting > 0 && unborn) {
+    if unborn && (pending_init > 0 || waiting > 0) {
         return "Pending";
     }
     if waiting > 0 && !stopped {

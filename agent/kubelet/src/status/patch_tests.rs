@@ -2,13 +2,14 @@
 
 use super::*;
 
-fn pod(status: Value) -> Pod {
+fn pod(status: &Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).unwrap()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a table reads better without references")]
 fn patch(ours: Value, theirs: Value) -> Option<Value> {
     let ours: PodStatus = serde_json::from_value(ours).unwrap();
-    patch_of(&ours, &pod(theirs)).map(|patch| patch["status"].clone())
+    patch_of(&ours, &pod(&theirs)).map(|patch| patch["status"].clone())
 }
 
 #[test]
@@ -50,5 +51,5 @@ fn conditions_of_others_stay() {
 #[test]
 fn the_patch_names_the_uid() {
     let status = PodStatus { phase: Some("Running".into()), ..Default::default() };
-    assert_eq!(patch_of(&status, &pod(json!({}))).unwrap()["metadata"]["uid"], "u");
+    assert_eq!(patch_of(&status, &pod(&json!({}))).unwrap()["metadata"]["uid"], "u");
 }

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::cri;
-pub use tonic::Code;
 pub use state::{FakeContainer, FakeSandbox, FakeState, Fault};
+pub use tonic::Code;
 
 /// The running fake. Dropping it closes the socket; its state goes with it.
 #[derive(Debug)]
@@ -37,9 +37,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, FakeState> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn emit(&self, container: &str, kind: cri::ContainerEventType) {
@@ -67,34 +65,20 @@ impl FakeRuntime {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket)?;
         let (events, _) = broadcast::channel(256);
-        let shared = Arc::new(Shared {
-            state: Mutex::new(FakeState::default()),
-            events,
-        });
+        let shared = Arc::new(Shared { state: Mutex::new(FakeState::default()), events });
         let shutdown = CancellationToken::new();
-        let service = service::FakeService {
-            shared: Arc::clone(&shared),
-        };
+        let service = service::FakeService { shared: Arc::clone(&shared) };
         let server = Server::builder()
-            .add_service(cri::runtime_service_server::RuntimeServiceServer::new(
-                service.clone(),
-            ))
+            .add_service(cri::runtime_service_server::RuntimeServiceServer::new(service.clone()))
             .add_service(cri::image_service_server::ImageServiceServer::new(service));
         let stop = shutdown.clone();
         tokio::spawn(async move {
             let incoming = UnixListenerStream::new(listener);
-            if let Err(error) = server
-                .serve_with_incoming_shutdown(incoming, stop.cancelled())
-                .await
-            {
+            if let Err(error) = server.serve_with_incoming_shutdown(incoming, stop.cancelled()).await {
                 tracing::warn!(%error, "fake CRI server ended");
             }
         });
-        Ok(Self {
-            socket: socket.to_owned(),
-            shared,
-            shutdown,
-        })
+        Ok(Self { socket: socket.to_owned(), shared, shutdown })
     }
 
     /// `unix://` endpoint for the client.
@@ -120,18 +104,12 @@ impl FakeRuntime {
     /// A container's process ends by itself.
     pub fn exit_container(&self, id: &str, exit_code: i32, reason: &str) {
         self.shared.lock().exit(id, exit_code, reason);
-        self.shared
-            .emit(id, cri::ContainerEventType::ContainerStoppedEvent);
+        self.shared.emit(id, cri::ContainerEventType::ContainerStoppedEvent);
     }
 
     /// The next `times` calls of `call` (for example `"RunPodSandbox"`) meet `fault`.
     pub fn inject(&self, call: &str, times: usize, fault: &Fault) {
-        self.shared
-            .lock()
-            .faults
-            .entry(call.to_owned())
-            .or_default()
-            .extend(std::iter::repeat_n(fault.clone(), times));
+        self.shared.lock().faults.entry(call.to_owned()).or_default().extend(std::iter::repeat_n(fault.clone(), times));
     }
 
     /// Names of the calls so far, in order.

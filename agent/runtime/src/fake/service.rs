@@ -23,10 +23,7 @@ impl FakeService {
         let fault = {
             let mut state = self.shared.lock();
             state.calls.push(call.to_owned());
-            state
-                .faults
-                .get_mut(call)
-                .and_then(std::collections::VecDeque::pop_front)
+            state.faults.get_mut(call).and_then(std::collections::VecDeque::pop_front)
         };
         match fault {
             None => Ok(()),
@@ -81,25 +78,14 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         }))
     }
 
-    async fn run_pod_sandbox(
-        &self,
-        request: Request<cri::RunPodSandboxRequest>,
-    ) -> Answer<cri::RunPodSandboxResponse> {
+    async fn run_pod_sandbox(&self, request: Request<cri::RunPodSandboxRequest>) -> Answer<cri::RunPodSandboxResponse> {
         self.enter("RunPodSandbox").await?;
         let request = request.into_inner();
-        let config = request
-            .config
-            .ok_or_else(|| Status::invalid_argument("no config"))?;
+        let config = request.config.ok_or_else(|| Status::invalid_argument("no config"))?;
         let mut state = self.shared.lock();
-        let taken = state
-            .sandboxes
-            .values()
-            .any(|s| s.config.metadata == config.metadata);
+        let taken = state.sandboxes.values().any(|s| s.config.metadata == config.metadata);
         if taken {
-            return Err(Status::already_exists(format!(
-                "name {:?} is reserved",
-                config.metadata
-            )));
+            return Err(Status::already_exists(format!("name {:?} is reserved", config.metadata)));
         }
         let id = state.next_id("sandbox");
         let (created_at, ip) = (state.tick(), state.next_ip());
@@ -114,9 +100,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
                 runtime_handler: request.runtime_handler,
             },
         );
-        Ok(Response::new(cri::RunPodSandboxResponse {
-            pod_sandbox_id: id,
-        }))
+        Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: id }))
     }
 
     async fn stop_pod_sandbox(
@@ -126,12 +110,8 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         self.enter("StopPodSandbox").await?;
         let id = request.into_inner().pod_sandbox_id;
         let mut state = self.shared.lock();
-        let running: Vec<String> = state
-            .containers
-            .values()
-            .filter(|c| c.sandbox == id)
-            .map(|c| c.id.clone())
-            .collect();
+        let running: Vec<String> =
+            state.containers.values().filter(|c| c.sandbox == id).map(|c| c.id.clone()).collect();
         for container in running {
             state.exit(&container, 137, "");
         }
@@ -163,14 +143,8 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         self.enter("PodSandboxStatus").await?;
         let id = request.into_inner().pod_sandbox_id;
         let state = self.shared.lock();
-        let sandbox = state
-            .sandboxes
-            .get(&id)
-            .ok_or_else(|| Status::not_found("no such sandbox"))?;
-        Ok(Response::new(cri::PodSandboxStatusResponse {
-            status: Some(sandbox.status()),
-            ..Default::default()
-        }))
+        let sandbox = state.sandboxes.get(&id).ok_or_else(|| Status::not_found("no such sandbox"))?;
+        Ok(Response::new(cri::PodSandboxStatusResponse { status: Some(sandbox.status()), ..Default::default() }))
     }
 
     async fn list_pod_sandbox(
@@ -184,12 +158,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
             .sandboxes
             .values()
             .filter(|s| filter.id.is_empty() || s.id == filter.id)
-            .filter(|s| {
-                filter
-                    .state
-                    .as_ref()
-                    .is_none_or(|wanted| wanted.state == s.state())
-            })
+            .filter(|s| filter.state.as_ref().is_none_or(|wanted| wanted.state == s.state()))
             .filter(|s| has_labels(&s.config.labels, &filter.label_selector))
             .map(|s| cri::PodSandbox {
                 id: s.id.clone(),
@@ -210,28 +179,18 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
     ) -> Answer<cri::CreateContainerResponse> {
         self.enter("CreateContainer").await?;
         let request = request.into_inner();
-        let config = request
-            .config
-            .ok_or_else(|| Status::invalid_argument("no config"))?;
+        let config = request.config.ok_or_else(|| Status::invalid_argument("no config"))?;
         let id = {
             let mut state = self.shared.lock();
-            if !state
-                .sandboxes
-                .get(&request.pod_sandbox_id)
-                .is_some_and(|s| s.ready)
-            {
-                return Err(Status::failed_precondition(
-                    "sandbox container is not running",
-                ));
+            if !state.sandboxes.get(&request.pod_sandbox_id).is_some_and(|s| s.ready) {
+                return Err(Status::failed_precondition("sandbox container is not running"));
             }
-            let taken = state.containers.values().any(|c| {
-                c.sandbox == request.pod_sandbox_id && c.config.metadata == config.metadata
-            });
+            let taken = state
+                .containers
+                .values()
+                .any(|c| c.sandbox == request.pod_sandbox_id && c.config.metadata == config.metadata);
             if taken {
-                return Err(Status::already_exists(format!(
-                    "name {:?} is reserved",
-                    config.metadata
-                )));
+                return Err(Status::already_exists(format!("name {:?} is reserved", config.metadata)));
             }
             let id = state.next_id("container");
             let created_at = state.tick();
@@ -251,11 +210,8 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
             );
             id
         };
-        self.shared
-            .emit(&id, cri::ContainerEventType::ContainerCreatedEvent);
-        Ok(Response::new(cri::CreateContainerResponse {
-            container_id: id,
-        }))
+        self.shared.emit(&id, cri::ContainerEventType::ContainerCreatedEvent);
+        Ok(Response::new(cri::CreateContainerResponse { container_id: id }))
     }
 
     async fn start_container(
@@ -267,35 +223,23 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         {
             let mut state = self.shared.lock();
             let now = state.tick();
-            let container = state
-                .containers
-                .get_mut(&id)
-                .ok_or_else(|| Status::not_found("no such container"))?;
+            let container = state.containers.get_mut(&id).ok_or_else(|| Status::not_found("no such container"))?;
             if container.state != cri::ContainerState::ContainerCreated {
-                return Err(Status::failed_precondition(
-                    "container is not in created state",
-                ));
+                return Err(Status::failed_precondition("container is not in created state"));
             }
             container.state = cri::ContainerState::ContainerRunning;
             container.started_at = now;
         }
-        self.shared
-            .emit(&id, cri::ContainerEventType::ContainerStartedEvent);
+        self.shared.emit(&id, cri::ContainerEventType::ContainerStartedEvent);
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
-    async fn stop_container(
-        &self,
-        request: Request<cri::StopContainerRequest>,
-    ) -> Answer<cri::StopContainerResponse> {
+    async fn stop_container(&self, request: Request<cri::StopContainerRequest>) -> Answer<cri::StopContainerResponse> {
         self.enter("StopContainer").await?;
         let request = request.into_inner();
         let (takes, known) = {
             let state = self.shared.lock();
-            (
-                state.stop_takes,
-                state.containers.contains_key(&request.container_id),
-            )
+            (state.stop_takes, state.containers.contains_key(&request.container_id))
         };
         if !known {
             return Err(Status::not_found("no such container"));
@@ -304,10 +248,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         tokio::time::sleep(takes.min(grace)).await;
         let code = if takes > grace { 137 } else { 143 };
         self.shared.lock().exit(&request.container_id, code, "");
-        self.shared.emit(
-            &request.container_id,
-            cri::ContainerEventType::ContainerStoppedEvent,
-        );
+        self.shared.emit(&request.container_id, cri::ContainerEventType::ContainerStoppedEvent);
         Ok(Response::new(cri::StopContainerResponse {}))
     }
 
@@ -333,12 +274,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
             .values()
             .filter(|c| filter.id.is_empty() || c.id == filter.id)
             .filter(|c| filter.pod_sandbox_id.is_empty() || c.sandbox == filter.pod_sandbox_id)
-            .filter(|c| {
-                filter
-                    .state
-                    .as_ref()
-                    .is_none_or(|wanted| wanted.state == i32::from(c.state))
-            })
+            .filter(|c| filter.state.as_ref().is_none_or(|wanted| wanted.state == i32::from(c.state)))
             .filter(|c| has_labels(&c.config.labels, &filter.label_selector))
             .map(|c| cri::Container {
                 id: c.id.clone(),
@@ -363,10 +299,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         self.enter("ContainerStatus").await?;
         let id = request.into_inner().container_id;
         let state = self.shared.lock();
-        let container = state
-            .containers
-            .get(&id)
-            .ok_or_else(|| Status::not_found("no such container"))?;
+        let container = state.containers.get(&id).ok_or_else(|| Status::not_found("no such container"))?;
         Ok(Response::new(cri::ContainerStatusResponse {
             status: Some(container_status(container)),
             ..Default::default()
@@ -389,10 +322,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
     }
 
-    async fn exec_sync(
-        &self,
-        request: Request<cri::ExecSyncRequest>,
-    ) -> Answer<cri::ExecSyncResponse> {
+    async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Answer<cri::ExecSyncResponse> {
         self.enter("ExecSync").await?;
         let request = request.into_inner();
         let mut state = self.shared.lock();
@@ -406,41 +336,25 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         let line = request.cmd.join(" ");
         state.exec_calls.push((request.container_id, request.cmd));
         let (exit_code, stdout) = state.exec.get(&line).cloned().unwrap_or_default();
-        Ok(Response::new(cri::ExecSyncResponse {
-            stdout: stdout.into_bytes(),
-            stderr: Vec::new(),
-            exit_code,
-        }))
+        Ok(Response::new(cri::ExecSyncResponse { stdout: stdout.into_bytes(), stderr: Vec::new(), exit_code }))
     }
 
     async fn exec(&self, _: Request<cri::ExecRequest>) -> Answer<cri::ExecResponse> {
         self.enter("Exec").await?;
-        Ok(Response::new(cri::ExecResponse {
-            url: "http://127.0.0.1:1/exec".into(),
-        }))
+        Ok(Response::new(cri::ExecResponse { url: "http://127.0.0.1:1/exec".into() }))
     }
 
     async fn attach(&self, _: Request<cri::AttachRequest>) -> Answer<cri::AttachResponse> {
         self.enter("Attach").await?;
-        Ok(Response::new(cri::AttachResponse {
-            url: "http://127.0.0.1:1/attach".into(),
-        }))
+        Ok(Response::new(cri::AttachResponse { url: "http://127.0.0.1:1/attach".into() }))
     }
 
-    async fn port_forward(
-        &self,
-        _: Request<cri::PortForwardRequest>,
-    ) -> Answer<cri::PortForwardResponse> {
+    async fn port_forward(&self, _: Request<cri::PortForwardRequest>) -> Answer<cri::PortForwardResponse> {
         self.enter("PortForward").await?;
-        Ok(Response::new(cri::PortForwardResponse {
-            url: "http://127.0.0.1:1/portforward".into(),
-        }))
+        Ok(Response::new(cri::PortForwardResponse { url: "http://127.0.0.1:1/portforward".into() }))
     }
 
-    async fn container_stats(
-        &self,
-        _: Request<cri::ContainerStatsRequest>,
-    ) -> Answer<cri::ContainerStatsResponse> {
+    async fn container_stats(&self, _: Request<cri::ContainerStatsRequest>) -> Answer<cri::ContainerStatsResponse> {
         self.enter("ContainerStats").await?;
         Err(Status::unimplemented("no stats"))
     }
@@ -450,15 +364,10 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         _: Request<cri::ListContainerStatsRequest>,
     ) -> Answer<cri::ListContainerStatsResponse> {
         self.enter("ListContainerStats").await?;
-        Ok(Response::new(cri::ListContainerStatsResponse {
-            stats: Vec::new(),
-        }))
+        Ok(Response::new(cri::ListContainerStatsResponse { stats: Vec::new() }))
     }
 
-    async fn pod_sandbox_stats(
-        &self,
-        _: Request<cri::PodSandboxStatsRequest>,
-    ) -> Answer<cri::PodSandboxStatsResponse> {
+    async fn pod_sandbox_stats(&self, _: Request<cri::PodSandboxStatsRequest>) -> Answer<cri::PodSandboxStatsResponse> {
         self.enter("PodSandboxStats").await?;
         Err(Status::unimplemented("no stats"))
     }
@@ -468,9 +377,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         _: Request<cri::ListPodSandboxStatsRequest>,
     ) -> Answer<cri::ListPodSandboxStatsResponse> {
         self.enter("ListPodSandboxStats").await?;
-        Ok(Response::new(cri::ListPodSandboxStatsResponse {
-            stats: Vec::new(),
-        }))
+        Ok(Response::new(cri::ListPodSandboxStatsResponse { stats: Vec::new() }))
     }
 
     async fn update_runtime_config(
@@ -484,17 +391,11 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
     async fn status(&self, _: Request<cri::StatusRequest>) -> Answer<cri::StatusResponse> {
         self.enter("Status").await?;
         let network = !self.shared.lock().network_down;
-        let condition = |kind: &str, status: bool| cri::RuntimeCondition {
-            r#type: kind.to_owned(),
-            status,
-            ..Default::default()
-        };
+        let condition =
+            |kind: &str, status: bool| cri::RuntimeCondition { r#type: kind.to_owned(), status, ..Default::default() };
         Ok(Response::new(cri::StatusResponse {
             status: Some(cri::RuntimeStatus {
-                conditions: vec![
-                    condition("RuntimeReady", true),
-                    condition("NetworkReady", network),
-                ],
+                conditions: vec![condition("RuntimeReady", true), condition("NetworkReady", network)],
             }),
             ..Default::default()
         }))
@@ -508,13 +409,9 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         Err(Status::unimplemented("no checkpoints"))
     }
 
-    type GetContainerEventsStream =
-        Pin<Box<dyn Stream<Item = Result<cri::ContainerEventResponse, Status>> + Send>>;
+    type GetContainerEventsStream = Pin<Box<dyn Stream<Item = Result<cri::ContainerEventResponse, Status>> + Send>>;
 
-    async fn get_container_events(
-        &self,
-        _: Request<cri::GetEventsRequest>,
-    ) -> Answer<Self::GetContainerEventsStream> {
+    async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
         self.enter("GetContainerEvents").await?;
         if self.shared.lock().no_events {
             return Err(Status::unimplemented("no events"));
@@ -538,10 +435,7 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
         Err(Status::unimplemented("no metrics"))
     }
 
-    async fn runtime_config(
-        &self,
-        _: Request<cri::RuntimeConfigRequest>,
-    ) -> Answer<cri::RuntimeConfigResponse> {
+    async fn runtime_config(&self, _: Request<cri::RuntimeConfigRequest>) -> Answer<cri::RuntimeConfigResponse> {
         self.enter("RuntimeConfig").await?;
         Err(Status::unimplemented("no runtime config"))
     }
@@ -549,68 +443,39 @@ impl cri::runtime_service_server::RuntimeService for FakeService {
 
 #[tonic::async_trait]
 impl cri::image_service_server::ImageService for FakeService {
-    async fn list_images(
-        &self,
-        _: Request<cri::ListImagesRequest>,
-    ) -> Answer<cri::ListImagesResponse> {
+    async fn list_images(&self, _: Request<cri::ListImagesRequest>) -> Answer<cri::ListImagesResponse> {
         self.enter("ListImages").await?;
         let images = self.shared.lock().images.values().cloned().collect();
         Ok(Response::new(cri::ListImagesResponse { images }))
     }
 
-    async fn image_status(
-        &self,
-        request: Request<cri::ImageStatusRequest>,
-    ) -> Answer<cri::ImageStatusResponse> {
+    async fn image_status(&self, request: Request<cri::ImageStatusRequest>) -> Answer<cri::ImageStatusResponse> {
         self.enter("ImageStatus").await?;
         let name = request.into_inner().image.unwrap_or_default().image;
         let state = self.shared.lock();
-        let image = state
-            .images
-            .values()
-            .find(|i| i.id == name || i.repo_tags.contains(&name))
-            .cloned();
-        Ok(Response::new(cri::ImageStatusResponse {
-            image,
-            ..Default::default()
-        }))
+        let image = state.images.values().find(|i| i.id == name || i.repo_tags.contains(&name)).cloned();
+        Ok(Response::new(cri::ImageStatusResponse { image, ..Default::default() }))
     }
 
-    async fn pull_image(
-        &self,
-        request: Request<cri::PullImageRequest>,
-    ) -> Answer<cri::PullImageResponse> {
+    async fn pull_image(&self, request: Request<cri::PullImageRequest>) -> Answer<cri::PullImageResponse> {
         self.enter("PullImage").await?;
         let name = request.into_inner().image.unwrap_or_default().image;
         let mut state = self.shared.lock();
         if !state.registry.contains(&name) {
-            return Err(Status::not_found(format!(
-                "failed to resolve reference {name:?}: not found"
-            )));
+            return Err(Status::not_found(format!("failed to resolve reference {name:?}: not found")));
         }
         state.add_image(&name);
-        Ok(Response::new(cri::PullImageResponse {
-            image_ref: format!("sha256:{name}"),
-        }))
+        Ok(Response::new(cri::PullImageResponse { image_ref: format!("sha256:{name}") }))
     }
 
-    async fn remove_image(
-        &self,
-        request: Request<cri::RemoveImageRequest>,
-    ) -> Answer<cri::RemoveImageResponse> {
+    async fn remove_image(&self, request: Request<cri::RemoveImageRequest>) -> Answer<cri::RemoveImageResponse> {
         self.enter("RemoveImage").await?;
         let name = request.into_inner().image.unwrap_or_default().image;
-        self.shared
-            .lock()
-            .images
-            .retain(|_, i| i.id != name && !i.repo_tags.contains(&name));
+        self.shared.lock().images.retain(|_, i| i.id != name && !i.repo_tags.contains(&name));
         Ok(Response::new(cri::RemoveImageResponse {}))
     }
 
-    async fn image_fs_info(
-        &self,
-        _: Request<cri::ImageFsInfoRequest>,
-    ) -> Answer<cri::ImageFsInfoResponse> {
+    async fn image_fs_info(&self, _: Request<cri::ImageFsInfoRequest>) -> Answer<cri::ImageFsInfoResponse> {
         self.enter("ImageFsInfo").await?;
         Ok(Response::new(cri::ImageFsInfoResponse::default()))
     }

@@ -29,23 +29,13 @@ pub struct FakeSandbox {
 
 impl FakeSandbox {
     pub(crate) fn state(&self) -> i32 {
-        if self.ready {
-            cri::PodSandboxState::SandboxReady
-        } else {
-            cri::PodSandboxState::SandboxNotready
-        }
-        .into()
+        if self.ready { cri::PodSandboxState::SandboxReady } else { cri::PodSandboxState::SandboxNotready }.into()
     }
 
     pub(crate) fn status(&self) -> cri::PodSandboxStatus {
-        let namespaces = self
-            .config
-            .linux
-            .as_ref()
-            .and_then(|linux| linux.security_context.as_ref()?.namespace_options.clone());
-        let host = namespaces
-            .as_ref()
-            .is_some_and(|n| n.network == i32::from(cri::NamespaceMode::Node));
+        let namespaces =
+            self.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref()?.namespace_options.clone());
+        let host = namespaces.as_ref().is_some_and(|n| n.network == i32::from(cri::NamespaceMode::Node));
         cri::PodSandboxStatus {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),
@@ -55,11 +45,7 @@ impl FakeSandbox {
                 ip: if host { String::new() } else { self.ip.clone() },
                 additional_ips: Vec::new(),
             }),
-            linux: Some(cri::LinuxPodSandboxStatus {
-                namespaces: Some(cri::Namespace {
-                    options: namespaces,
-                }),
-            }),
+            linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(cri::Namespace { options: namespaces }) }),
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
             runtime_handler: self.runtime_handler.clone(),
@@ -114,9 +100,7 @@ impl FakeState {
     }
 
     pub(crate) fn now(&self) -> i64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         i64::try_from(now).unwrap_or(i64::MAX)
     }
 
