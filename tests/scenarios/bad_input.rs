@@ -52,7 +52,7 @@ fn flags_and_files() {
 fn a_taken_port() {
     let Some(()) = ready_or_skip("a_taken_port") else { return };
     let stack = Stack::prepare(StackOptions::default());
-    let holder = stack.on_node(&["busybox", "nc", "-l", "-p", "6443", "-s", "0.0.0.0"]).spawn();
+    let holder = stack.on_node(&["busybox", "httpd", "-f", "-p", "6443", "-h", "/tmp"]).spawn();
     eventually("the port's holder", || {
         let out = stack.on_node(&["ss", "-ltn"]).run();
         if out.stdout.contains(":6443") { Ok(()) } else { Err(out.to_string()) }

@@ -64,7 +64,7 @@ fn reading(client: &Client<'_>, pod: &str) {
     client.says(&format!("get pod {pod} -o yaml"), &["phase: Running", "qosClass: BestEffort", "podIP:", "kind: Pod"]);
     client.says(
         &format!("describe pod {pod}"),
-        &["Successfully assigned demo/", "Created", "Started", "Ready:          True", "site (ro)"],
+        &["Successfully assigned demo/", "Created", "Started", "Ready:          True", "/etc/site from site"],
     );
     client
         .says("describe node node-1", &["KubeletReady", "Allocatable:", "node.kubernetes.io", "Non-terminated Pods:"]);

@@ -29,7 +29,12 @@ fn traces(stack: &Stack) -> BTreeSet<String> {
         ("iptables", vec!["iptables-save"]),
     ] {
         let out = Sh::new(&command).netns(&stack.namespaces.node()).run();
-        let lines = out.stdout.lines().filter(|l| !l.starts_with('#') && !l.starts_with(':'));
+        // Of iptables the rules and user chains; of routes not those of link-local addresses, which
+        // come by themselves a second after an interface does.
+        let lines = out.stdout.lines().filter(|l| match what {
+            "iptables" => l.starts_with("-A") || (l.starts_with(':') && l.contains(" - [")),
+            _ => !l.contains("fe80:") && !l.contains("ff00:"),
+        });
         found.extend(lines.map(|l| {
             // Counters and flags of interfaces that are there anyway differ from run to run.
             let key: Vec<&str> = l.split_whitespace().take(if what == "link" { 2 } else { 16 }).collect();

@@ -34,3 +34,13 @@ pub use config::{DEFAULT_BPFFS_DIR, EbpfConfig, Interfaces, MapSizes, SnatPorts}
 pub use error::DataplaneError;
 pub use object::is_embedded;
 pub use probe::{Capability, cgroup2_root, probe, unsupported};
+
+/// Takes every pin below `bpffs_dir` out of the kernel: programs are detached, maps freed. Loads
+/// nothing, so it also works where the programs can't be loaded.
+///
+/// # Errors
+/// One for each pin that could not be removed; the others are gone.
+pub fn remove(bpffs_dir: &std::path::Path) -> Result<(), Vec<(std::path::PathBuf, std::io::Error)>> {
+    let errors = bpffs::Pins::at(bpffs_dir).remove();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}

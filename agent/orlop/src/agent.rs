@@ -11,14 +11,8 @@ use crate::progress::Progress;
 use crate::settings::{NodeSettings, ProxySettings, node_name};
 use crate::{notify, preflight, signals};
 
-/// Which parts of a node run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts {
-    pub(crate) kubelet: bool,
-    pub(crate) proxy: bool,
-}
-
-pub(crate) async fn agent(args: AgentArgs, parts: Parts) -> Result<()> {
+/// The kubelet, and with `wants_proxy` the service proxy.
+pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     preflight::root()?;
     let shutdown = signals::shutdown_token()?;
     let progress = Progress::new();
@@ -29,7 +23,7 @@ pub(crate) async fn agent(args: AgentArgs, parts: Parts) -> Result<()> {
         Some(path) => Some(client_of(path).await?),
         None => None,
     };
-    let with_proxy = parts.proxy && client.is_some();
+    let with_proxy = wants_proxy && client.is_some();
     let instance = Instance::new(&args.common.data_dir)?;
     let lock = instance.lock()?;
     preflight::node(&settings, with_proxy.then_some(&proxy))?;
@@ -68,7 +62,7 @@ pub(crate) async fn agent(args: AgentArgs, parts: Parts) -> Result<()> {
         };
         running_proxy = Some(node::start_proxy(&instance, &about, &proxy, client, &shutdown).await?);
         progress.step("service proxy", "ebpf");
-    } else if parts.proxy {
+    } else if wants_proxy {
         progress.step("service proxy", "not started: Services need an API server (--kubeconfig)");
     }
     progress.ready(&[]);
@@ -91,7 +85,7 @@ pub(crate) async fn proxy(args: ProxyArgs) -> Result<()> {
     let settings = ProxySettings::resolve(&args.proxy, &file)?;
     let instance = Instance::new(&args.common.data_dir)?;
     if args.cleanup {
-        return node::remove_dataplane(&node::bpffs_dir(&instance)).await;
+        return node::remove_dataplane(&node::bpffs_dir(&instance));
     }
     let name = node_name(args.hostname_override.as_deref().or(file.proxy.hostname_override.as_deref()))?;
     let kubeconfig = args

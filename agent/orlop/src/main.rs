@@ -85,8 +85,8 @@ async fn run(command: Command, without_effect: &[String]) -> Result<()> {
         Command::Up(args) => up::up(args).await,
         #[cfg(feature = "control-plane")]
         Command::Server(args) => up::server(args).await,
-        Command::Agent(args) => agent::agent(args, agent::Parts { kubelet: true, proxy: true }).await,
-        Command::Kubelet(args) => agent::agent(args, agent::Parts { kubelet: true, proxy: false }).await,
+        Command::Agent(args) => agent::agent(args, true).await,
+        Command::Kubelet(args) => agent::agent(args, false).await,
         Command::Proxy(args) => agent::proxy(args).await,
         Command::Down(args) => down::run(&args).await,
         Command::Explain(_) | Command::Trace(_) | Command::Verify(_) => {

@@ -1,6 +1,6 @@
 //! Starting the parts of a node: container runtime, pod network, kubelet, service proxy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,6 @@ use orlop_host::cgroup::{CgroupPath, Hierarchies};
 use orlop_kubelet::container_manager::CgroupDriver;
 use orlop_kubelet::{Kubelet, KubeletHandle, KubeletOptions};
 use orlop_network::NetworkConfig;
-use orlop_proxy::backend::Backend;
 use orlop_proxy::{NodePortAddresses, Proxy, ProxyConfig};
 use orlop_runtime::RuntimeOptions;
 use tokio_util::sync::CancellationToken;
@@ -199,13 +198,11 @@ pub(crate) async fn start_proxy(
 }
 
 /// Takes the pinned programs and maps out of the kernel.
-pub(crate) async fn remove_dataplane(bpffs_dir: &std::path::Path) -> Result<()> {
-    let config = EbpfConfig { bpffs_dir: bpffs_dir.to_owned(), ..EbpfConfig::default() };
-    let mut backend = EbpfBackend::new(config)?;
-    backend
-        .cleanup()
-        .await
-        .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+pub(crate) fn remove_dataplane(bpffs_dir: &Path) -> Result<()> {
+    orlop_dataplane::remove(bpffs_dir).map_err(|errors| {
+        let list: Vec<String> = errors.iter().map(|(path, error)| format!("{}: {error}", path.display())).collect();
+        anyhow::anyhow!("{}", list.join("; "))
+    })
 }
 
 /// A clean stop is done within five seconds; what takes longer is left to the process's end.

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &DownArgs) -> Result<()> {
     let mut trouble = Trouble::default();
     trouble.note("stopping the Pods", stop_pods(&instance, &record, &progress).await);
     trouble.note("stopping containerd", stop_containerd(&instance, &record, &progress));
-    trouble.note("the service dataplane", remove_dataplane(&record).await);
+    trouble.note("the service dataplane", remove_dataplane(&record));
     trouble.note("the pod network", remove_network(&instance, &record).await);
     progress.step("network", "programs, routes and bridge removed");
     trouble.note("mounts", remove_mounts(&instance, &record));
@@ -75,7 +75,7 @@ pub(crate) async fn undo(instance: &Instance, lock: InstanceLock) {
     let quiet = Progress::quiet();
     let mut trouble = Trouble::default();
     trouble.note("containerd", stop_containerd(instance, &record, &quiet));
-    trouble.note("the service dataplane", remove_dataplane(&record).await);
+    trouble.note("the service dataplane", remove_dataplane(&record));
     trouble.note("the pod network", remove_network(instance, &record).await);
     trouble.note("mounts", remove_mounts(instance, &record));
     trouble.note("control groups", remove_cgroups(&record));
@@ -178,11 +178,11 @@ fn stop_containerd(instance: &Instance, record: &Record, progress: &Progress) ->
     Ok(())
 }
 
-async fn remove_dataplane(record: &Record) -> Result<()> {
+fn remove_dataplane(record: &Record) -> Result<()> {
     if record.bpffs_dir.as_os_str().is_empty() {
         return Ok(());
     }
-    crate::node::remove_dataplane(&record.bpffs_dir).await
+    crate::node::remove_dataplane(&record.bpffs_dir)
 }
 
 async fn remove_network(instance: &Instance, record: &Record) -> Result<()> {
