@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs inside the virtual machine, as a service of systemd. One line for each check:
 # `VM-PASS name` or `VM-FAIL name: reason`; `VM-END` when all are done. Then the machine is switched off.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export KUBECONFIG=/var/lib/orlop/admin.kubeconfig
 K=/opt/payload/kubectl
 

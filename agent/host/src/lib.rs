@@ -11,6 +11,7 @@ pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod safe_path;
+pub mod slices;
 pub mod sysctl;
 pub mod systemd;
 

@@ -51,6 +51,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rtnetlink", &["orlop-host", "orlop-proxy"]),
     ("netlink-packet-route", &["orlop-host", "orlop-proxy"]),
     ("cgroups-rs", &["orlop-host"]),
+    ("zbus", &["orlop-host"]),
     ("anyhow", &["orlop", "orlop-tests", "xtask"]),
     ("clap", &["orlop", "xtask"]),
 ];

@@ -8,12 +8,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use orlop_host::cgroup::{CgroupPath, CgroupVersion, Hierarchies, Limits};
 use orlop_host::machine::MachineCapacity;
+use orlop_host::slices;
 use tracing::{debug, info, warn};
 
 use super::names::CgroupNames;
 use super::{
     CgroupDriver, ContainerManagerConfig, ContainerResources, QosClass, cpu_shares, grants, pod_requests, qos_class,
-    slices,
 };
 
 /// How long the kernel may take to let go of killed processes.
@@ -239,7 +239,9 @@ impl ContainerManager {
             && let Some(unit) = path.components().last()
         {
             slices::start(unit).await?;
-            slices::limit(unit, limits).await?;
+            let weight = limits.cpu_shares.map(super::cpu_weight);
+            let unified = self.hierarchies.version() == CgroupVersion::V2;
+            slices::limit(unit, limits, weight, unified).await?;
         }
         self.hierarchies.create(path).map_err(failed("create", path))?;
         let missing = self.hierarchies.apply(path, limits).map_err(failed("limit", path))?;

@@ -15,14 +15,13 @@ mod manager;
 mod names;
 mod pod_resources;
 mod qos;
-mod slices;
 
 pub use conversions::{cpu_quota, cpu_shares, cpu_weight};
 pub use grants::{SANDBOX_OOM_SCORE_ADJ, oom_score_adj};
 pub use manager::{CgroupError, ContainerManager, for_this_machine};
+pub use orlop_host::slices::SliceError;
 pub use pod_resources::{PodResources, milli_value, pod_limits, pod_requests, value};
 pub use qos::{QosClass, compute_qos_class, qos_class};
-pub use slices::SliceError;
 
 /// Who writes the cgroup tree: `cgroupDriver`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
