@@ -66,8 +66,7 @@ fn reading(client: &Client<'_>, pod: &str) {
         &format!("describe pod {pod}"),
         &["Successfully assigned demo/", "Created", "Started", "Ready:          True", "/etc/site from site"],
     );
-    client
-        .says("describe node node-1", &["KubeletReady", "Allocatable:", "Non-terminated Pods:"]);
+    client.says("describe node node-1", &["KubeletReady", "Allocatable:", "Non-terminated Pods:"]);
     client.says("describe deployment web", &["ScalingReplicaSet", "RollingUpdateStrategy"]);
     client.says("describe service web", &["NodePort", "30080/TCP", "Endpoints:"]);
     client.says("get events", &["Scheduled", "Pulled", "Started"]);

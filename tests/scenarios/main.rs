@@ -1,5 +1,6 @@
 //! Scenarios on real parts: containerd, runc, CNI plugins, kubectl, the kernel. Run by `cargo xtask test scenario`.
 
+mod agent;
 mod bad_input;
 mod kubectl;
 mod main_job;

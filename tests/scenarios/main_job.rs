@@ -73,3 +73,31 @@ fn services_are_unreachable_where_nothing_answers_them() {
     let out = stack.on_node(&["curl", "-s", "-m", "5", "http://10.96.77.77/"]).run();
     assert_eq!(out.code, 7, "an address of no Service must fail at once: {out}");
 }
+
+#[test]
+fn two_instances_do_not_meet() {
+    let Some(()) = ready_or_skip("two_instances_do_not_meet") else { return };
+    let stacks = [Stack::up(), Stack::up()];
+    let mut own: Vec<BTreeSet<String>> = Vec::new();
+    for stack in &stacks {
+        stack.apply(DEMO);
+        let pods = stack.ready_pods("demo", "app=web", 3);
+        own.push(pods.iter().map(|p| p["metadata"]["name"].as_str().unwrap().to_owned()).collect());
+    }
+    // The same NodePort and the same networks on both: each hears its own Pods only.
+    for (stack, own) in stacks.iter().zip(&own) {
+        let url = format!("http://{}:30080/", stack.namespaces.node_ip());
+        let heard = names_heard("all three own Pods", 3, || stack.outside(&["curl", "-s", "-m", "2", &url]).run());
+        assert_eq!(&heard, own);
+        let service = stack.get(&["service", "web", "-n", "demo"]);
+        let url = format!("http://{}/", service["spec"]["clusterIP"].as_str().unwrap());
+        let heard = names_heard("all three own Pods", 3, || stack.on_node(&["curl", "-s", "-m", "2", &url]).run());
+        assert_eq!(&heard, own);
+    }
+    // One of them goes; the other does not notice.
+    let [first, second] = stacks;
+    drop(first);
+    let url = format!("http://{}:30080/", second.namespaces.node_ip());
+    assert!(second.outside(&["curl", "-s", "-m", "2", &url]).run().success());
+    assert!(second.kubectl(&["get", "nodes"]).success());
+}

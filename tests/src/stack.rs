@@ -53,6 +53,8 @@ impl Default for StackOptions {
 pub struct Stack {
     pub namespaces: Namespaces,
     pub dir: tempfile::TempDir,
+    /// Of the administrator.
+    pub kubeconfig: PathBuf,
     cgroup: String,
     options: StackOptions,
     child: Option<Child>,
@@ -85,7 +87,9 @@ impl Stack {
             fs::copy(Path::new(&images).join(image), dir.path().join("data/images").join(image)).expect("an image");
         }
         let namespaces = Namespaces::create(&id, 100 + number % 100);
-        let stack = Self { namespaces, dir, cgroup: format!("orlop-test-{id}"), options, child: None, starts: 0 };
+        let kubeconfig = dir.path().join("data/admin.kubeconfig");
+        let stack =
+            Self { namespaces, dir, kubeconfig, cgroup: format!("orlop-test-{id}"), options, child: None, starts: 0 };
         fs::create_dir_all(stack.client_cgroup()).expect("a control group for clients");
         stack
     }
@@ -135,6 +139,12 @@ impl Stack {
         flags
     }
 
+    /// As [`Self::start`], with another command and more flags.
+    pub fn run_as(&mut self, command: &'static str, more: Vec<String>) {
+        self.options = StackOptions { command, more };
+        self.start();
+    }
+
     /// Starts the process and waits until it says that it is ready.
     pub fn start(&mut self) {
         self.spawn();
@@ -151,6 +161,25 @@ impl Stack {
             }
             Err(format!("{text}\n{}", self.errors()))
         });
+    }
+
+    /// Another Orlop beside this one, in the same namespace; killed when dropped.
+    #[must_use]
+    pub fn beside(&self, args: &[&str]) -> Beside {
+        let log = self.dir.path().join("beside.log");
+        let out = fs::File::create(&log).expect("a log file");
+        let err = out.try_clone().expect("a log file");
+        let child = self.orlop(args).command().stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+        let mut beside = Beside { child: child.expect("starting orlop") };
+        eventually("the line `ready in`", || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            match beside.child.try_wait() {
+                _ if text.lines().any(|l| l.starts_with("ready in")) => Ok(()),
+                Ok(Some(status)) => panic!("{args:?} ended with {status}:\n{text}"),
+                _ => Err(text),
+            }
+        });
+        beside
     }
 
     /// Starts the process; waits for nothing.
@@ -206,7 +235,7 @@ impl Stack {
         let all: Vec<&str> = std::iter::once(program.as_str()).chain(args.iter().copied()).collect();
         Sh::new(&all)
             .netns(&self.namespaces.node())
-            .env("KUBECONFIG", &self.data_dir().join("admin.kubeconfig").display().to_string())
+            .env("KUBECONFIG", &self.kubeconfig.display().to_string())
             .env("HOME", &self.dir.path().display().to_string())
     }
 
@@ -255,6 +284,19 @@ impl Stack {
             let table = self.kubectl(&["get", "pods,events", "-A", "-o", "wide"]);
             Err(format!("{ready} of {} ready\n{}\n{}", pods.len(), table.stdout, self.errors()))
         })
+    }
+}
+
+/// A process that goes with its owner.
+#[derive(Debug)]
+pub struct Beside {
+    child: Child,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
