@@ -217,12 +217,12 @@ impl Stack {
         self.child.as_ref().expect("a running orlop").id()
     }
 
-    /// Sends a signal to orlop and waits for its end; returns its exit code.
+    /// Sends a signal to orlop and waits for its end, which must come within five seconds; returns its exit code.
     pub fn stop(&mut self, signal: Signal) -> Option<i32> {
         let mut child = self.child.take()?;
         let pid = i32::try_from(child.id()).expect("a pid");
         kill(Pid::from_raw(pid), signal).expect("a signal");
-        let status = eventually_within(Duration::from_secs(10), "the end of orlop", || {
+        let status = eventually_within(Duration::from_secs(5), "the end of orlop", || {
             child.try_wait().expect("waiting").ok_or("it still runs")
         });
         status.code()

@@ -75,7 +75,13 @@ pub(crate) fn orlop(profile: Profile) -> Result<PathBuf> {
     ebpf()?;
     images::pause()?;
     let mut command = Command::new("cargo");
-    command.args(["build", "--locked", "--package", "orlop"]).current_dir(cache::root());
+    command.args(["build", "--locked"]).current_dir(cache::root());
+    if profile.release || profile.node_only {
+        command.args(["--package", "orlop"]);
+    } else {
+        // The features of the whole workspace, as the tests have them: nothing is compiled twice.
+        command.args(["--workspace", "--bin", "orlop"]);
+    }
     if profile.node_only {
         command.arg("--no-default-features");
     }

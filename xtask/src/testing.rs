@@ -76,7 +76,7 @@ fn scenario(filter: Option<&str>) -> Result<()> {
     let orlop = build::orlop(build::Profile::dev())?;
     let mut command = Command::new("cargo");
     command
-        .args(["test", "--locked", "--package", "orlop-tests"])
+        .args(["test", "--locked", "--workspace", "--test", "scenarios"])
         .args(filter)
         .args(["--", "--test-threads=1", "--nocapture"])
         .current_dir(cache::root());

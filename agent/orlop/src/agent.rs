@@ -69,10 +69,13 @@ pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     notify::ready("ready");
     shutdown.cancelled().await;
     notify::stopping();
-    node::within_grace("the kubelet", kubelet.stopped()).await;
-    if let Some(proxy) = running_proxy {
-        node::within_grace("the service proxy", proxy.stopped()).await;
-    }
+    let all = async {
+        kubelet.stopped().await;
+        if let Some(proxy) = &running_proxy {
+            proxy.stopped().await;
+        }
+    };
+    node::within_grace("the node", all).await;
     drop(lock);
     Ok(())
 }

@@ -124,17 +124,24 @@ async fn start(
 async fn start_plane(mut config: PlaneConfig, progress: &Arc<Progress>, shutdown: &CancellationToken) -> Result<Plane> {
     let lines = progress.clone();
     config.progress = Arc::new(move |step| {
-        let what = match step {
-            Step::Store { .. } => "store",
-            Step::Certificates { .. } => "certificates",
-            Step::ApiServer { .. } => "API server",
-            Step::Kubeconfig { .. } => "kubeconfig",
-            Step::Scheduler => "scheduler",
-            Step::Controllers => "controllers",
-        };
-        lines.step(what, &step.to_string());
+        let (what, result) = describe(step);
+        lines.step(what, &result);
     });
     Ok(orlop_plane::start(config, shutdown.clone()).await?)
+}
+
+/// A step of the control plane, in two words.
+fn describe(step: &Step) -> (&'static str, String) {
+    match step {
+        Step::Store { keys: 0, .. } => ("store", "created".to_owned()),
+        Step::Store { revision, keys, .. } => ("store", format!("opened at revision {revision}, {keys} keys")),
+        Step::Certificates { issued: 0, .. } => ("certificates", "valid".to_owned()),
+        Step::Certificates { dir, issued } => ("certificates", format!("{issued} issued in {}", dir.display())),
+        Step::ApiServer { address } => ("API server", format!("https://{address}")),
+        Step::Kubeconfig { path, .. } => ("kubeconfig", path.display().to_string()),
+        Step::Scheduler => ("scheduler", "started".to_owned()),
+        Step::Controllers => ("controllers", "started".to_owned()),
+    }
 }
 
 /// The kubelet's identity, as its certificate has it (node authorization and NodeRestriction apply).
