@@ -39,6 +39,20 @@ impl WaitingReason {
         }
     }
 
+    /// Something about the image keeps the container from starting.
+    #[must_use]
+    pub fn is_image(self) -> bool {
+        matches!(
+            self,
+            Self::ErrImagePull
+                | Self::ImagePullBackOff
+                | Self::ErrImageNeverPull
+                | Self::InvalidImageName
+                | Self::ImageInspectError
+                | Self::RegistryUnavailable
+        )
+    }
+
     /// A back-off that runs its course: no error of the sync that met it.
     #[must_use]
     pub fn is_back_off(self) -> bool {

@@ -77,11 +77,10 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let pods: Vec<_> = self.handle.pods().into_iter().map(|p| (p.key(), p.status)).collect();
-        panic!(
-            "{what}: last seen {pods:#?}\ncontainers {:#?}\ncalls {:?}",
-            self.fake.state().containers,
-            self.fake.calls()
-        );
+        // One guard at a time: both look at the same lock.
+        let containers = self.fake.state().containers.clone();
+        let calls = self.fake.calls();
+        panic!("{what}: last seen {pods:#?}\ncontainers {:#?}\ncalls {:?}", containers, calls);
     }
 
     async fn ready(&self, key: &str) -> Pod {

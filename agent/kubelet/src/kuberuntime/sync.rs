@@ -11,7 +11,7 @@ use orlop_runtime::cri;
 use super::actions::{PodActions, compute_pod_actions};
 use super::config::{self, ContainerInputs};
 use super::env::{self, EnvContext, EnvError};
-use super::types::{ContainerState, RuntimeContainer, RuntimePod};
+use super::types::{RuntimeContainer, RuntimePod};
 use super::{RuntimeManager, StartError, SyncResult, dns, hooks};
 use crate::backoff::go_duration;
 use crate::events::Kind;
@@ -158,7 +158,7 @@ impl RuntimeManager {
     async fn start(&self, run: &Run<'_>, kind: ContainerKind, container: &Container, result: &mut SyncResult) -> bool {
         let pod = run.inputs.pod;
         let previous = run.inputs.observed.find(&container.name);
-        if let Some((remaining, delay)) = self.crash_back_off(pod, previous) {
+        if let Some((remaining, delay)) = self.crash_back_off(pod, run.inputs.observed.find_exited(&container.name)) {
             let key = pod.format();
             let message =
                 format!("back-off {} restarting failed container={} pod={key}", go_duration(delay), container.name);
@@ -183,14 +183,8 @@ impl RuntimeManager {
                 true
             }
             Err((reason, message)) => {
-                let shown = if matches!(
-                    reason,
-                    WaitingReason::ErrImagePull | WaitingReason::ImagePullBackOff | WaitingReason::ErrImageNeverPull
-                ) {
-                    reason.as_str().to_owned()
-                } else {
-                    message.clone()
-                };
+                // About an image, the events before this one said what is wrong.
+                let shown = if reason.is_image() { reason.as_str().to_owned() } else { message.clone() };
                 if reason != WaitingReason::PostStartHookError {
                     self.events.container(
                         pod,
@@ -207,8 +201,11 @@ impl RuntimeManager {
     }
 
     /// Counts a crash back-off on: what is left of it, and its whole length. `None`: start now.
-    fn crash_back_off(&self, pod: &Pod, previous: Option<&RuntimeContainer>) -> Option<(Duration, Duration)> {
-        let previous = previous.filter(|c| c.state == ContainerState::Exited)?;
+    ///
+    /// `exited` is the last one that was seen to end. A container that this pass killed (a failed probe) still
+    /// shows as running, so the one before it counts: the first restart is at once, further ones wait.
+    fn crash_back_off(&self, pod: &Pod, exited: Option<&RuntimeContainer>) -> Option<(Duration, Duration)> {
+        let previous = exited?;
         let key = format!("{}/{}", pod.uid_str(), previous.name);
         let since = previous.finished_at.map_or(Duration::ZERO, |at| {
             Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or(Duration::ZERO)
@@ -245,9 +242,12 @@ impl RuntimeManager {
             .runtime
             .create_container(run.sandbox_id, config, run.config.clone())
             .await
-            .map_err(|error| (WaitingReason::CreateContainerError, error.message()))?;
+            .map_err(|error| (WaitingReason::CreateContainerError, error.description()))?;
         self.events.container(pod, &container.name, Kind::Normal, event::CREATED, "Container created");
-        self.runtime.start_container(&id).await.map_err(|error| (WaitingReason::RunContainerError, error.message()))?;
+        self.runtime
+            .start_container(&id)
+            .await
+            .map_err(|error| (WaitingReason::RunContainerError, error.description()))?;
         self.events.container(pod, &container.name, Kind::Normal, event::STARTED, "Container started");
         let post_start = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
         if let Some(hook) = post_start {

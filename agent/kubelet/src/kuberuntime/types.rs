@@ -131,6 +131,12 @@ impl RuntimePod {
         self.containers.iter().filter(|c| c.name == name).nth(1)
     }
 
+    /// The newest container of that name that ended.
+    #[must_use]
+    pub fn find_exited(&self, name: &str) -> Option<&RuntimeContainer> {
+        self.containers.iter().find(|c| c.name == name && c.state == ContainerState::Exited)
+    }
+
     /// The newest sandbox, if it is ready.
     #[must_use]
     pub fn ready_sandbox(&self) -> Option<&cri::PodSandboxStatus> {

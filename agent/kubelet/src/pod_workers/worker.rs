@@ -25,7 +25,7 @@ use crate::status::compute::{self, StatusInputs};
 
 /// First retry after a failed pass; doubled up to the longest.
 const RETRY: Duration = Duration::from_millis(500);
-const MAX_RETRY: Duration = Duration::from_secs(30);
+const MAX_RETRY: Duration = Duration::from_secs(10);
 
 pub(super) struct Worker {
     core: Arc<Core>,
@@ -289,8 +289,7 @@ impl Worker {
             self.core.admitted().insert(self.uid.clone(), Arc::clone(&self.pod));
             return true;
         }
-        let known =
-            !observed.sandboxes.is_empty() || status.phase.as_deref() != Some("Pending") || self.record.is_some();
+        let known = self.known || !observed.sandboxes.is_empty() || status.phase.as_deref() != Some("Pending");
         let mut admitted = self.core.admitted();
         if !known {
             let others: Vec<Arc<Pod>> =

@@ -218,7 +218,7 @@ fn unknown_to_runtime(inputs: &StatusInputs<'_>, before: Option<&ContainerStatus
             status.last_state = Some(lost);
         }
     }
-    if inputs.stopped && inputs.failed.is_none() {
+    if inputs.stopped && inputs.failed.is_none() && may_have_started(inputs, &status.name) {
         status.state = Some(lost_container(None));
         return;
     }
@@ -228,6 +228,20 @@ fn unknown_to_runtime(inputs: &StatusInputs<'_>, before: Option<&ContainerStatus
         WaitingReason::PodInitializing
     };
     status.state = Some(waiting(reason.as_str(), None));
+}
+
+/// Whether a container of which the runtime shows nothing can have run: not while what comes before it never
+/// succeeded, so a pod that ended during its init containers shows the others as waiting, for good.
+fn may_have_started(inputs: &StatusInputs<'_>, name: &str) -> bool {
+    let before = inputs.previous.init_container_statuses.as_deref().unwrap_or_default();
+    inputs.pod.init_containers().iter().take_while(|c| c.name != name).all(|container| {
+        let status = before.iter().find(|s| s.name == container.name);
+        match inputs.observed.find(&container.name) {
+            Some(_) if is_sidecar(container) => true,
+            Some(found) => found.state == types::ContainerState::Exited && found.exit_code == 0,
+            None => status.is_some_and(|s| s.ready || s.started == Some(true)),
+        }
+    })
 }
 
 fn lost_container(container_id: Option<String>) -> ContainerState {

@@ -166,3 +166,18 @@ fn a_lost_container_is_not_forgotten() {
     assert_eq!((lost.exit_code, lost.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
     assert_eq!(after.phase.as_deref(), Some("Failed"));
 }
+
+#[test]
+fn containers_behind_a_failed_init_container_never_ran() {
+    let pod = pod("Never", true);
+    let before = status(&pod, &observed(&[("x", Running, 0)]), &PodStatus::default(), false, &[]);
+    let after = status(&pod, &observed(&[("x", Exited, 5)]), &before, true, &[]);
+    assert_eq!(after.phase.as_deref(), Some("Failed"));
+    assert_eq!(condition(&after, "Initialized").status, "False");
+    let waiting = after.container_statuses.as_ref().unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+    // Past it, what is missing was lost.
+    let after = status(&pod, &observed(&[("x", Exited, 0), ("b", Exited, 0)]), &before, true, &[]);
+    let lost = after.container_statuses.as_ref().unwrap()[0].state.clone().unwrap().terminated.unwrap();
+    assert_eq!(lost.reason.as_deref(), Some("ContainerStatusUnknown"));
+}
