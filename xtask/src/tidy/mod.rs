@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules of the house that a compiler does not check, and those it does.
 
 mod layering;
+mod licences;
 mod text;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
     let mut findings = layering::check()?;
     let files = tracked_files()?;
     findings.extend(text::check(&files));
+    findings.extend(licences::check()?);
     for finding in &findings {
         eprintln!("{}: {}", finding.place, finding.message);
     }
