@@ -85,7 +85,16 @@ impl RuntimeError {
         matches!(self, Self::Call { code: Code::Unavailable, .. })
     }
 
-    /// The runtime's own words, without our context: what upstream puts into events.
+    /// What went wrong, without the code that the runtime gave it: what upstream says about containers.
+    #[must_use]
+    pub fn description(&self) -> String {
+        match self {
+            Self::Call { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The runtime's own words with the code, without our context: what upstream says about sandboxes and images.
     #[must_use]
     pub fn message(&self) -> String {
         match self {
