@@ -9,6 +9,7 @@
 //! does a pod that comes back with the same UID.
 
 pub mod state;
+mod update;
 mod worker;
 
 use std::collections::HashMap;
@@ -99,7 +100,11 @@ impl PodWorkers {
                 inner.waiting.insert(pod.key(), Arc::clone(pod));
                 return;
             }
-            handle.desired.send_modify(|desired| desired.pod = Arc::clone(pod));
+            handle.desired.send_if_modified(|desired| {
+                let wakes = update::wakes(&desired.pod, pod);
+                desired.pod = Arc::clone(pod);
+                wakes
+            });
             return;
         }
         let taken = inner.workers.values().any(|handle| {
