@@ -6,6 +6,7 @@
 
 mod definitions;
 mod paths;
+mod protobuf;
 
 use std::sync::OnceLock;
 
@@ -13,6 +14,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::registry::{self, ResourceInfo};
+
+pub use protobuf::EncodeError;
 
 /// Which of the two dialects is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,14 @@ pub fn v2() -> Value {
         "securityDefinitions": {"BearerToken": {"type": "apiKey", "in": "header", "name": "authorization"}},
         "security": [{"BearerToken": []}],
     })
+}
+
+/// [`v2`] as gnostic's `openapi.v2.Document`, which kubectl takes it in.
+///
+/// # Errors
+/// Where the document holds what has no protobuf form, which tests rule out.
+pub fn v2_protobuf() -> Result<Vec<u8>, EncodeError> {
+    protobuf::encode(&v2())
 }
 
 fn v3_of(group: &str, version: &str) -> Value {

@@ -214,13 +214,13 @@ async fn resource(
         return node_proxy::serve(&call, request, (permit, gauge)).boxed().await;
     }
     let body = request.into_body();
-    if !call.info.subresource.is_empty() || !row.is_stored() {
-        return subresources::serve(&call, body).boxed().await;
-    }
-    if !row.has_verb(&call.info.verb) {
+    let mut response = if !call.info.subresource.is_empty() || !row.is_stored() {
+        subresources::serve(&call, body).boxed().await?
+    } else if row.has_verb(&call.info.verb) {
+        verb(&call, body, permit).await?
+    } else {
         return Err(Status::method_not_supported(row, &call.info.verb));
-    }
-    let mut response = verb(&call, body, permit).await?;
+    };
     if let Some(warning) = deprecation(row) {
         respond::warn(&mut response, &[warning.to_owned()]);
     }
@@ -230,6 +230,7 @@ async fn resource(
 /// What upstream tells everybody who uses these.
 fn deprecation(row: &ResourceInfo) -> Option<&'static str> {
     match (row.group, row.plural) {
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         _ => None,
     }

@@ -41,7 +41,7 @@ impl Check {
     async fn holds(self, app: &App) -> bool {
         match self {
             Self::Ping | Self::Log => true,
-            Self::Etcd => matches!(tokio::time::timeout(STORE_WITHIN, app.store.status()).await, Ok(Ok(_))),
+            Self::Etcd => store_answers(app).await,
             Self::InformerSync => app.storages.iter().all(|s| !s.cache.is_started() || s.cache.revision() > 0),
             Self::BootstrapRoles | Self::BootstrapController => app.bootstrapped.load(Ordering::Acquire),
             Self::Shutdown => !app.shutdown.is_cancelled(),
@@ -59,6 +59,10 @@ const READY: &[Check] = &[
     Check::BootstrapController,
     Check::Shutdown,
 ];
+
+pub(crate) async fn store_answers(app: &App) -> bool {
+    matches!(tokio::time::timeout(STORE_WITHIN, app.store.status()).await, Ok(Ok(_)))
+}
 
 /// The answer where `path` is one of ours.
 pub(crate) async fn serve(app: &Arc<App>, path: &str, query: &Query) -> Option<Response> {

@@ -22,14 +22,14 @@ pub(crate) fn validate_status_update(row: &ResourceInfo, new: &Value, old: &Valu
 }
 
 /// `columnDefinitions` of a kind.
-pub(crate) fn columns(row: &ResourceInfo) -> Value {
-    serde_json::to_value(table::columns(row.group, row.kind)).unwrap_or_else(|_| json!([]))
+pub(crate) fn columns((group, kind): (&str, &str)) -> Value {
+    serde_json::to_value(table::columns(group, kind)).unwrap_or_else(|_| json!([]))
 }
 
 /// One row of a table, without its object.
-pub(crate) fn table_row(row: &ResourceInfo, object: &Value, now: jiff::Timestamp) -> Value {
-    let mut out = json!({"cells": table::row(row.group, row.kind, object, now)});
-    let conditions = table::row_conditions(row.group, row.kind, object);
+pub(crate) fn table_row((group, kind): (&str, &str), object: &Value, now: jiff::Timestamp) -> Value {
+    let mut out = json!({"cells": table::row(group, kind, object, now)});
+    let conditions = table::row_conditions(group, kind, object);
     if !conditions.is_empty() {
         out["conditions"] = Value::Array(conditions);
     }

@@ -68,7 +68,8 @@ impl Transform {
             Shape::Whole | Shape::Discovery => value.clone(),
             Shape::Metadata => partial(value),
             Shape::Table => {
-                let definitions = if columns { scheme::columns(self.row) } else { Value::Array(Vec::new()) };
+                let definitions =
+                    if columns { scheme::columns((self.row.group, self.row.kind)) } else { Value::Array(Vec::new()) };
                 let version = crate::meta::text(value, "resourceVersion");
                 json!({
                     "kind": "Table",
@@ -98,7 +99,7 @@ impl Transform {
             Shape::Table => ("Table".to_owned(), "meta.k8s.io/v1".to_owned(), "rows"),
         };
         let columns = match self.shape {
-            Shape::Table => format!("\"columnDefinitions\":{},", scheme::columns(self.row)),
+            Shape::Table => format!("\"columnDefinitions\":{},", scheme::columns((self.row.group, self.row.kind))),
             _ => String::new(),
         };
         Bytes::from(format!(
@@ -120,8 +121,37 @@ impl Transform {
         Bytes::from(serde_json::to_vec(&out).unwrap_or_default())
     }
 
+    /// Objects of another kind than the resource's, or that are never stored, as one object or as a list.
+    pub(crate) fn made(&self, kind: (&str, &str), value: &Value) -> Value {
+        let items = value.get("items").and_then(Value::as_array);
+        match (self.shape, items) {
+            (Shape::Whole | Shape::Discovery, _) => value.clone(),
+            (Shape::Metadata, None) => partial(value),
+            (Shape::Metadata, Some(items)) => json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": value["metadata"],
+                "items": items.iter().map(partial).collect::<Vec<_>>(),
+            }),
+            (Shape::Table, items) => {
+                let rows = items.map_or(std::slice::from_ref(value), Vec::as_slice);
+                json!({
+                    "kind": "Table",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"resourceVersion": crate::meta::text(value, "resourceVersion")},
+                    "columnDefinitions": scheme::columns(kind),
+                    "rows": rows.iter().map(|item| self.row_of(kind, item)).collect::<Vec<_>>(),
+                })
+            }
+        }
+    }
+
     fn table_row(&self, value: &Value) -> Value {
-        let mut row = scheme::table_row(self.row, value, self.now);
+        self.row_of((self.row.group, self.row.kind), value)
+    }
+
+    fn row_of(&self, kind: (&str, &str), value: &Value) -> Value {
+        let mut row = scheme::table_row(kind, value, self.now);
         match self.include {
             IncludeObject::None => {}
             IncludeObject::Metadata => row["object"] = partial(value),

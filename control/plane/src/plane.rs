@@ -231,6 +231,7 @@ fn start_components(
     let controllers_config = ControllersConfig {
         root_ca_pem: pki.ca.cert_pem.clone(),
         cluster_cidrs: config.cluster_cidrs.clone(),
+        clock: config.clock.clone(),
         ..ControllersConfig::default()
     };
     let token = shutdown.clone();

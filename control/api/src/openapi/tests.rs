@@ -108,3 +108,80 @@ fn names(group: &str) -> String {
     let document = v3_document(&format!("apis/{group}/v1")).unwrap();
     document["paths"][format!("/apis/{group}/v1/clusterroles")]["get"]["operationId"].as_str().unwrap().to_owned()
 }
+
+/// The payloads of a field of a protobuf message.
+fn payloads(message: &[u8], wanted: u64) -> Vec<&[u8]> {
+    fn varint(bytes: &[u8], at: &mut usize) -> u64 {
+        let (mut value, mut shift) = (0u64, 0);
+        loop {
+            let byte = bytes[*at];
+            *at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return value;
+            }
+            shift += 7;
+        }
+    }
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < message.len() {
+        let key = varint(message, &mut at);
+        if key & 7 == 0 {
+            varint(message, &mut at);
+            continue;
+        }
+        assert_eq!(key & 7, 2, "wire type of field {}", key >> 3);
+        let length = usize::try_from(varint(message, &mut at)).unwrap();
+        if key >> 3 == wanted {
+            out.push(&message[at..at + length]);
+        }
+        at += length;
+    }
+    out
+}
+
+/// The value of the entry NAME in the maps' field NUMBER.
+fn entry<'a>(map: &'a [u8], number: u64, name: &str) -> &'a [u8] {
+    let found = payloads(map, number).into_iter().find(|e| payloads(e, 1) == [name.as_bytes()]).unwrap();
+    payloads(found, 2)[0]
+}
+
+#[test]
+fn swagger_has_a_protobuf_form() {
+    let bytes = v2_protobuf().unwrap();
+    let document = v2();
+    assert_eq!(payloads(&bytes, 1), [b"2.0"]);
+    assert_eq!(payloads(&bytes, 12).len(), 1);
+    let paths = payloads(&bytes, 8)[0];
+    assert_eq!(payloads(paths, 2).len(), document["paths"].as_object().unwrap().len());
+    let pod = entry(paths, 2, "/api/v1/namespaces/{namespace}/pods/{name}");
+    let patch = payloads(pod, 8)[0];
+    assert_eq!(payloads(patch, 5), [b"patchCoreV1NamespacedPod"]);
+    assert_eq!(payloads(entry(patch, 13, "x-kubernetes-action"), 2), [br#""patch""#]);
+    // ParametersItem.parameter > Parameter.non_body_parameter > .query_parameter_sub_schema > name: kubectl looks for it.
+    let names: Vec<&[u8]> = payloads(patch, 8)
+        .into_iter()
+        .flat_map(|item| payloads(item, 1))
+        .flat_map(|parameter| payloads(parameter, 2))
+        .flat_map(|not_body| payloads(not_body, 3))
+        .flat_map(|query| payloads(query, 4))
+        .collect();
+    assert!(names.contains(&b"fieldValidation".as_slice()) && names.contains(&b"dryRun".as_slice()));
+    let definitions = payloads(&bytes, 9)[0];
+    assert_eq!(payloads(definitions, 1).len(), document["definitions"].as_object().unwrap().len());
+    let spec = entry(definitions, 1, "io.k8s.api.core.v1.PodSpec");
+    let containers = entry(payloads(spec, 25)[0], 1, "containers");
+    assert_eq!(payloads(payloads(containers, 22)[0], 1), [b"array"]);
+    assert_eq!(
+        payloads(payloads(payloads(containers, 23)[0], 1)[0], 1),
+        [b"#/definitions/io.k8s.api.core.v1.Container"]
+    );
+    assert_eq!(payloads(entry(containers, 31, "x-kubernetes-list-map-keys"), 2), [br#"["name"]"#]);
+}
+
+#[test]
+fn what_has_no_protobuf_form_is_not_dropped() {
+    let error = protobuf::encode(&json!({"definitions": {"A": {"oneOf": []}}})).unwrap_err();
+    assert_eq!(error.to_string(), r#"no protobuf form of "oneOf" in Schema"#);
+    assert!(protobuf::encode(&json!({"swagger": 2})).is_err());
+}

@@ -116,6 +116,7 @@ fn layout(group: &str, kind: &str) -> &'static str {
             "Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|VolumeMode+"
         }
         ("", "ComponentStatus") => "Name|Status|Message|Error",
+        ("autoscaling", "Scale") => "Name|Desired#|Available#|Age",
         ("autoscaling", "HorizontalPodAutoscaler") => "Name|Reference|Targets|MinPods|MaxPods|Replicas|Age",
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             "Name|Role|Age|Users+|Groups+|ServiceAccounts+"

@@ -177,7 +177,7 @@ fn every_layout_has_a_row_of_its_width() {
         ("apps", "ReplicaSet DaemonSet StatefulSet ControllerRevision"),
         ("batch", "CronJob"),
         ("policy", "PodDisruptionBudget"),
-        ("autoscaling", "HorizontalPodAutoscaler"),
+        ("autoscaling", "HorizontalPodAutoscaler Scale"),
         ("networking.k8s.io", "Ingress IngressClass NetworkPolicy ServiceCIDR IPAddress"),
         ("rbac.authorization.k8s.io", "Role RoleBinding ClusterRoleBinding"),
         ("certificates.k8s.io", "CertificateSigningRequest"),

@@ -27,6 +27,7 @@ pub(super) fn row(kind: &str, object: &Value, now: Timestamp) -> Option<Vec<Valu
             cells.extend(containers(object, TEMPLATE));
             cells.push(if kind == "ReplicaSet" { selector() } else { json!(format_labels(object, "/spec/selector")) });
         }
+        "Scale" => cells.extend([n("/spec/replicas"), n("/status/replicas"), age(object, now)]),
         "Deployment" => {
             cells.extend([
                 json!(format!("{}/{}", number(object, "/status/readyReplicas"), number(object, "/spec/replicas"))),

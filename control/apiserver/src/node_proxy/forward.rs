@@ -2,6 +2,7 @@
 
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use orlop_api::status::Status;
@@ -12,6 +13,9 @@ use super::target::Target;
 use crate::call::Call;
 use crate::errors;
 use crate::wire::{Request, Response, boxed, empty};
+
+/// The kubelet explains itself in a sentence.
+const MAX_REFUSAL: usize = 4 << 10;
 
 /// Headers that concern one connection only (RFC 9110), `Upgrade` apart.
 const HOP_BY_HOP: &[&str] = &[
@@ -62,12 +66,31 @@ pub(super) async fn forward(
         let (parts, _) = answer.into_parts();
         return Ok(Response::from_parts(parts, empty()));
     }
+    if call.info.subresource == "log" && !answer.status().is_success() {
+        return Err(refusal(call, answer.status(), answer.into_body()).await);
+    }
     let (mut parts, body) = answer.into_parts();
     strip(&mut parts.headers, false);
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
     // The sender keeps the connection open as long as the body lasts.
     Ok(Response::from_parts(parts, boxed(Guarded::new(body, Box::new((guard, sender))))))
+}
+
+/// What the kubelet says in plain text, as the status that clients print: `kubectl logs --previous` of a container
+/// that never restarted.
+async fn refusal(call: &Call, code: StatusCode, body: hyper::body::Incoming) -> Status {
+    let text = match Limited::new(body, MAX_REFUSAL).collect().await {
+        Ok(whole) => String::from_utf8_lossy(&whole.to_bytes()).trim_end().to_owned(),
+        Err(error) => return Status::internal(error),
+    };
+    match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND if text.is_empty() => Status::not_found(call.row, &call.info.name),
+        StatusCode::NOT_FOUND => Status::new(404, "NotFound", text),
+        StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
+        code => Status::new(code.as_u16(), "", format!("the kubelet answered {code}: {text}")),
+    }
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {

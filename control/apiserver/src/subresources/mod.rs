@@ -1,6 +1,7 @@
 //! Subresources, and the resources that are only asked and never stored.
 
 mod binding;
+mod component_status;
 mod eviction;
 mod scale;
 
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use orlop_api::registry::Subresource;
 use orlop_api::status::Status;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admission::{AdmissionRequest, Operation};
 use crate::authn::{reviews as authn_reviews, token_request};
@@ -57,12 +58,7 @@ async fn unstored(call: &Call, body: Body) -> Result<Response, Status> {
         return Err(Status::method_not_supported(call.row, &call.info.verb));
     }
     if call.row.plural == "componentstatuses" {
-        let list = json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": []});
-        return if call.info.name.is_empty() {
-            Ok(respond::value(200, call.accepted, &list))
-        } else {
-            Err(Status::not_found(call.row, &call.info.name))
-        };
+        return component_status::serve(call).await;
     }
     let options = call.write_options()?;
     let mut warnings = Vec::new();

@@ -16,7 +16,7 @@ pub(super) async fn serve(call: &Call, subresource: &Subresource, request_body: 
     let name = &call.info.name;
     let current = || async { call.storage()?.get(&call.key()).await?.ok_or_else(|| Status::not_found(call.row, name)) };
     if call.info.verb == "get" {
-        return Ok(respond::value(200, call.accepted, &scale_of(&current().await?.value())));
+        return Ok(answer(call, &current().await?.value()));
     }
     let options = call.write_options()?;
     let mut warnings = Vec::new();
@@ -45,9 +45,14 @@ pub(super) async fn serve(call: &Call, subresource: &Subresource, request_body: 
         Ok(())
     })
     .await?;
-    let mut response = respond::value(200, call.accepted, &scale_of(&updated.value()));
+    let mut response = answer(call, &updated.value());
     respond::warn(&mut response, &warnings);
     Ok(response)
+}
+
+/// The scale of an object, as the client asked for it.
+fn answer(call: &Call, object: &Value) -> Response {
+    respond::value(200, call.accepted, &call.transform().made(("autoscaling", "Scale"), &scale_of(object)))
 }
 
 fn replicas(scale: &Value, name: &str) -> Result<i64, Status> {

@@ -51,7 +51,7 @@ impl Accepted {
         // Upstream prints for people: curl, wget and browsers get indented JSON.
         let human = ["curl", "Wget", "Mozilla/"].iter().any(|prefix| agent.starts_with(prefix));
         let pretty = query.flag("pretty").unwrap_or(human);
-        let gzip = joined(headers, &ACCEPT_ENCODING).split(',').any(|e| e.trim().starts_with("gzip"));
+        let gzip = accepts_gzip(headers);
         if accept.trim().is_empty() {
             return Ok(Self { format: Format::Json, shape: Shape::Whole, pretty, gzip });
         }
@@ -71,6 +71,14 @@ impl Accepted {
             gzip: false,
         })
     }
+}
+
+/// Whether the client unpacks gzip; `gzip;q=0` says that it does not.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    joined(headers, &ACCEPT_ENCODING).split(',').any(|clause| {
+        let mut parts = clause.split(';').map(str::trim);
+        parts.next() == Some("gzip") && !parts.any(|p| matches!(p, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 fn joined(headers: &HeaderMap, name: &http::HeaderName) -> String {

@@ -62,11 +62,18 @@ async fn kubelet(ca: &Ca) -> (u16, mpsc::Receiver<String>) {
                 let mut tls = acceptor.accept(tcp).await.unwrap();
                 let request = head(&mut tls).await;
                 let upgrade = request.to_lowercase().contains("upgrade: spdy/3.1");
+                let refuse = request.contains("previous=true");
                 seen.send(request).await.unwrap();
                 if upgrade {
                     tls.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\nhello ").await.unwrap();
                     let (mut read, mut write) = tokio::io::split(tls);
                     let _ = tokio::io::copy(&mut read, &mut write).await;
+                } else if refuse {
+                    tls.write_all(
+                        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nnot there",
+                    )
+                    .await
+                    .unwrap();
                 } else {
                     tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nline\n\r\n0\r\n\r\n").await.unwrap();
                 }
@@ -100,6 +107,10 @@ async fn logs_come_from_the_kubelet() {
     let request = requests.recv().await.unwrap();
     assert!(request.starts_with("GET /containerLogs/default/p/c?follow=true&tailLines=5 HTTP/1.1\r\n"), "{request}");
     get(&client, &format!("{PODS}/p/log?container=none")).await.expect(400);
+    // The kubelet refuses in plain text: clients get a Status with its words.
+    let refused = get(&client, &format!("{PODS}/p/log?previous=true")).await.expect(400).json();
+    assert_eq!((&refused["reason"], &refused["message"]), (&json!("BadRequest"), &json!("not there")));
+    requests.recv().await.unwrap();
     let proxied = get(&client, "/api/v1/nodes/n/proxy/stats/summary?x=1").await.expect(200);
     assert_eq!(proxied.text, "line\n");
     assert!(requests.recv().await.unwrap().starts_with("GET /stats/summary?x=1 HTTP/1.1"));

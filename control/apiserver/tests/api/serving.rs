@@ -128,6 +128,52 @@ async fn documents() {
 }
 
 #[tokio::test]
+async fn openapi_v2_speaks_protobuf() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    // What client-go asks with: kubectl does so for kinds that it does not find in v3.
+    let accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let read = |tag: &'static str| {
+        call(&client, "GET", "/openapi/v2").header("accept", accept).header("if-none-match", tag).send()
+    };
+    let reply = read("none").await.expect(200);
+    assert_eq!(reply.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert!(reply.text.starts_with("\n\u{3}2.0"), "swagger is the first field");
+    let tag = reply.headers["etag"].to_str().unwrap().to_owned().leak();
+    assert_eq!(read(tag).await.code, 304);
+    let packed = call(&client, "GET", "/openapi/v2").header("accept", accept).header("accept-encoding", "gzip");
+    assert_eq!(packed.send().await.expect(200).headers["content-encoding"], "gzip");
+    assert_eq!(get(&client, "/openapi/v2").await.expect(200).headers["content-type"], "application/json");
+    let old = call(&client, "GET", "/openapi/v3/api/v1").header("accept", accept).send().await;
+    old.expect(406);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn tables_of_what_is_not_stored() {
+    let server = TestServer::start().await;
+    let client = server.client();
+    let table = |path: &str| {
+        call(&client, "GET", path)
+            .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")
+            .send()
+    };
+    let status = table("/api/v1/componentstatuses").await.expect(200);
+    assert!(status.headers["warning"].to_str().unwrap().contains("ComponentStatus is deprecated"));
+    assert_eq!(status.json()["rows"][0]["cells"], json!(["etcd-0", "Healthy", "ok", ""]));
+    get(&client, "/api/v1/componentstatuses/etcd-0").await.expect(200);
+    get(&client, "/api/v1/componentstatuses/none").await.expect(404);
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+        "replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    post(&client, "/apis/apps/v1/namespaces/default/deployments", &deployment).await.expect(201);
+    let scale = table("/apis/apps/v1/namespaces/default/deployments/d/scale").await.expect(200).json();
+    assert_eq!(scale["columnDefinitions"][1]["name"], "Desired");
+    assert_eq!(scale["rows"][0]["cells"].as_array().unwrap()[..3], [json!("d"), json!(3), json!(0)]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn addresses_of_pods_lead_nowhere_forbidden() {
     let server = TestServer::start().await;
     let client = server.client();
