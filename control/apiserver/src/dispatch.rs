@@ -269,6 +269,10 @@ fn check_scope(row: &ResourceInfo, info: &RequestInfo, method: &Method) -> Resul
         let writes = matches!(*method, Method::POST | Method::DELETE);
         return Err(if writes { Status::method_not_allowed() } else { Status::path_not_found() });
     }
+    // OPTIONS and methods that HTTP does not know.
+    if info.verb.is_empty() {
+        return Err(Status::method_not_allowed());
+    }
     if matches!(info.verb.as_str(), "update" | "patch" | "delete") && info.name.is_empty() {
         return Err(Status::method_not_allowed());
     }

@@ -55,6 +55,11 @@ pub(crate) fn child_mut<'a>(object: &'a mut Value, field: &str) -> &'a mut Map<S
         *object = Value::Object(Map::new());
     }
     let Value::Object(map) = object else { unreachable!("made a map above") };
+    object_in(map, field)
+}
+
+/// The same within a map.
+pub(crate) fn object_in<'a>(map: &'a mut Map<String, Value>, field: &str) -> &'a mut Map<String, Value> {
     let slot = map.entry(field).or_insert_with(|| Value::Object(Map::new()));
     if !slot.is_object() {
         *slot = Value::Object(Map::new());

@@ -3,6 +3,7 @@
 
 pub(crate) mod deletion;
 pub(crate) mod event_leases;
+mod jobs;
 mod pods;
 mod status;
 
@@ -84,6 +85,13 @@ pub(crate) fn prepare_create(row: &ResourceInfo, object: &mut Value, now: jiff::
         if let Some(labels) = labels.as_object_mut() {
             labels.insert("kubernetes.io/metadata.name".into(), json!(name));
         }
+    }
+}
+
+/// After mutating admission: what a new object gets beside what its writer asked for, and is no field of theirs.
+pub(crate) fn complete_create(row: &ResourceInfo, object: &mut Value) {
+    if row.group == "batch" && row.plural == "jobs" {
+        jobs::select_own_pods(object);
     }
 }
 

@@ -37,6 +37,25 @@ fn pods_wait_for_their_kubelet() {
 }
 
 #[test]
+fn jobs_select_their_own_pods_only() {
+    let mut job = json!({"metadata": {"name": "j"}, "spec": {"template": {"metadata": {"labels": {"a": "b"}}}}});
+    prepare_create(row("batch", "jobs"), &mut job, now());
+    complete_create(row("batch", "jobs"), &mut job);
+    let uid = job["metadata"]["uid"].clone();
+    assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+    assert_eq!(
+        job["spec"]["template"]["metadata"]["labels"],
+        json!({"a": "b", "job-name": "j", "batch.kubernetes.io/job-name": "j", "controller-uid": uid,
+            "batch.kubernetes.io/controller-uid": uid})
+    );
+    let manual = json!({"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}, "template": {}});
+    let mut job = json!({"metadata": {"name": "j"}, "spec": manual});
+    prepare_create(row("batch", "jobs"), &mut job, now());
+    complete_create(row("batch", "jobs"), &mut job);
+    assert_eq!(job["spec"], manual);
+}
+
+#[test]
 fn finalizers_hold() {
     let config_maps = row("", "configmaps");
     let object = json!({"metadata": {"name": "c", "finalizers": ["x"]}});

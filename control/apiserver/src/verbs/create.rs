@@ -96,6 +96,7 @@ async fn admit(
     call.app.admission.mutate(&mut request).await?;
     let mut warnings = std::mem::take(&mut request.warnings);
     scheme::default(row, object);
+    strategy::complete_create(row, object);
     strategy::after_mutation(row, object);
 
     let allocation = if strategy::is_service(row) {

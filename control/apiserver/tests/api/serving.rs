@@ -113,6 +113,10 @@ async fn documents() {
     for path in ["/apis/none", "/apis/apps/v9", "/api/v1/none", "/none", "/api/v1/namespaces/default/nodes"] {
         assert_eq!(get(&client, path).await.expect(404).json()["kind"], "Status", "{path}");
     }
+    for method in ["OPTIONS", "BREW"] {
+        let refused = call(&client, method, "/api/v1/namespaces/default").send().await.expect(405).json();
+        assert_eq!(refused["message"], "the server does not allow this method on the requested resource");
+    }
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     let first = call(&client, "GET", "/apis").header("accept", accept).send().await.expect(200);
     assert_eq!(first.json()["kind"], "APIGroupDiscoveryList");
