@@ -11,6 +11,9 @@ use crate::progress::Progress;
 use crate::settings::{NodeSettings, ProxySettings, node_name};
 use crate::{notify, preflight, signals};
 
+/// Pod addresses of a node without an API server and without `--pod-cidr`.
+const LONE_NODE_POD_CIDR: &str = "10.244.0.0/24";
+
 /// The kubelet, and with `wants_proxy` the service proxy.
 pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     preflight::root()?;
@@ -33,6 +36,12 @@ pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     let network = node::network_config(&instance, &settings.node_name, false);
     let pod_cidrs =
         if args.pod_cidr.is_empty() { file.kubelet.pod_cidr.into_iter().collect() } else { args.pod_cidr.clone() };
+    // Nobody will ever give a lone node its share: it takes the first of the default network.
+    let pod_cidrs = if pod_cidrs.is_empty() && client.is_none() && settings.runtime_endpoint.is_none() {
+        vec![LONE_NODE_POD_CIDR.parse()?]
+    } else {
+        pod_cidrs
+    };
     if !pod_cidrs.is_empty() {
         orlop_network::set_up(&network, &pod_cidrs).await?;
         progress.step("pod network", "configured");

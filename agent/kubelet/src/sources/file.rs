@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::SourceState;
-use super::manifest::{self, ManifestError};
+use super::manifest;
 use crate::pod::PodExt;
 
 /// A burst of changes is read once.
@@ -28,18 +28,22 @@ enum FileError {
     TooLarge,
     #[error("is not a regular file")]
     NotAFile,
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    #[error("is not UTF-8 text")]
+    NotText,
+    #[error("is a link to a file that is not there")]
+    Dangling,
     #[error("pod {0} is already defined by another manifest")]
     Duplicate(String),
 }
 
 /// What is remembered of a file between looks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Known {
-    content: String,
+    content: Arc<str>,
     /// `None`: the content is not a pod.
     pod: Option<Arc<Pod>>,
+    /// What was said about it last: each problem is told once, not at every look.
+    problem: Option<String>,
 }
 
 /// Publishes the pods of `path`, until `shutdown`.
@@ -126,21 +130,35 @@ fn look(
     let mut pods: Vec<Arc<Pod>> = Vec::new();
     for file in files {
         let last = before.remove(&file);
-        match read(&file, node_name, last.as_ref()) {
-            Ok(known) => {
-                if let Some(pod) = &known.pod {
-                    if pods.iter().any(|have| have.key() == pod.key()) {
-                        tracing::error!(file = %file.display(), "{}", FileError::Duplicate(pod.key()));
-                    } else {
-                        pods.push(Arc::clone(pod));
-                    }
+        let (mut known, error) = match read(&file, node_name, last.as_ref()) {
+            Ok(known) => (known, None),
+            Err(FileError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                if std::fs::symlink_metadata(&file).is_err() {
+                    // Gone between the listing and the look.
+                    continue;
                 }
-                now.insert(file, known);
+                (Known::default(), Some(FileError::Dangling))
             }
-            // Gone between the listing and the look.
-            Err(FileError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(file = %file.display(), "static pod manifest {}: {error}", file.display()),
+            Err(error) => (Known::default(), Some(error)),
+        };
+        let problem = match (error, &known.pod) {
+            (Some(error), _) => Some(error.to_string()),
+            (None, Some(pod)) if pods.iter().any(|have| have.key() == pod.key()) => {
+                Some(FileError::Duplicate(pod.key()).to_string())
+            }
+            (None, Some(pod)) => {
+                pods.push(Arc::clone(pod));
+                None
+            }
+            (None, None) => known.problem.take(),
+        };
+        if let Some(text) = &problem
+            && last.and_then(|last| last.problem).as_ref() != Some(text)
+        {
+            tracing::error!("static pod manifest {}: {text}", file.display());
         }
+        known.problem = problem;
+        now.insert(file, known);
     }
     (Some(pods), now)
 }
@@ -166,7 +184,7 @@ fn read(file: &Path, node_name: &str, last: Option<&Known>) -> Result<Known, Fil
     if !metadata.is_file() {
         if metadata.is_dir() {
             // Directories are passed over in silence, as upstream does.
-            return Ok(Known { content: String::new(), pod: None });
+            return Ok(Known::default());
         }
         return Err(FileError::NotAFile);
     }
@@ -176,23 +194,25 @@ fn read(file: &Path, node_name: &str, last: Option<&Known>) -> Result<Known, Fil
     if bytes.len() > manifest::MAX_BYTES {
         return Err(FileError::TooLarge);
     }
-    let content = String::from_utf8_lossy(&bytes).into_owned();
+    let content = String::from_utf8(bytes).map_err(|_| FileError::NotText)?;
     if let Some(last) = last
-        && last.content == content
+        && *last.content == content
     {
         return Ok(last.clone());
     }
-    match manifest::parse(&content, "file", &file.to_string_lossy(), node_name) {
+    let mut warnings = Vec::new();
+    let result = manifest::parse(&content, "file", &file.to_string_lossy(), node_name, &mut warnings);
+    for warning in warnings {
+        tracing::warn!("static pod manifest {}: {warning}", file.display());
+    }
+    let content = content.into();
+    Ok(match result {
         Ok(pod) => {
             tracing::info!(file = %file.display(), pod = pod.format(), "static pod manifest read");
-            Ok(Known { content, pod: Some(Arc::new(pod)) })
+            Known { content, pod: Some(Arc::new(pod)), problem: None }
         }
-        Err(error) => {
-            // Remembered, so that it is said once per change.
-            tracing::error!("static pod manifest {}: {error}", file.display());
-            Ok(Known { content, pod: None })
-        }
-    }
+        Err(error) => Known { content, pod: None, problem: Some(error.to_string()) },
+    })
 }
 
 #[cfg(test)]

@@ -40,3 +40,47 @@ async fn follows_the_directory() {
     shutdown.cancel();
     task.await.unwrap();
 }
+
+#[test]
+fn a_problem_is_remembered_until_it_is_solved() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("a.yaml"), GOOD.replace("NAME", "a")).unwrap();
+    std::fs::write(path("b.yaml"), GOOD.replace("NAME", "a")).unwrap();
+    std::fs::write(path("c.yaml"), "kind: [").unwrap();
+    std::fs::write(path("d.yaml"), [0xff, 0xfe, 0, 7]).unwrap();
+    std::os::unix::fs::symlink("/not/there", path("e.yaml")).unwrap();
+    std::fs::create_dir(path("sub")).unwrap();
+    let check = |known: &BTreeMap<PathBuf, Known>, name: &str, part: Option<&str>| {
+        let problem = known[&path(name)].problem.as_deref();
+        assert!(
+            match part {
+                Some(part) => problem.is_some_and(|text| text.contains(part)),
+                None => problem.is_none(),
+            },
+            "{name}: {problem:?}"
+        );
+    };
+    let mut known = BTreeMap::new();
+    for _ in 0..2 {
+        let (pods, now) = look(dir.path(), "n", known);
+        assert_eq!(pods.unwrap().len(), 1);
+        for (name, part) in [
+            ("a.yaml", None),
+            ("b.yaml", Some("already defined")),
+            ("c.yaml", Some("neither YAML nor JSON")),
+            ("d.yaml", Some("not UTF-8")),
+            ("e.yaml", Some("link to a file that is not there")),
+            ("sub", None),
+        ] {
+            check(&now, name, part);
+        }
+        known = now;
+    }
+    std::fs::write(path("c.yaml"), GOOD.replace("NAME", "c")).unwrap();
+    std::fs::remove_file(path("a.yaml")).unwrap();
+    let (pods, now) = look(dir.path(), "n", known);
+    assert_eq!(pods.unwrap().len(), 2);
+    check(&now, "b.yaml", None);
+    check(&now, "c.yaml", None);
+}

@@ -1,6 +1,7 @@
 //! One manifest of a static pod: read, checked, defaulted, given its identity.
 
 use k8s_openapi::api::core::v1::Pod;
+use orlop_api::strict::FieldValidation;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -14,6 +15,10 @@ pub const MAX_BYTES: usize = 10 * 1024 * 1024;
 pub enum ManifestError {
     #[error("neither YAML nor JSON: {0}")]
     Syntax(String),
+    #[error("is empty")]
+    Empty,
+    #[error("holds {0} documents: write one Pod per file")]
+    Documents(usize),
     #[error("{field}: {problem}")]
     Field { field: String, problem: String },
     #[error("{0}")]
@@ -22,9 +27,16 @@ pub enum ManifestError {
     Type(String),
 }
 
-/// Reads a manifest. `source` is `file` or `http`; `origin` is its path or URL.
-pub fn parse(text: &str, source: &str, origin: &str, node_name: &str) -> Result<Pod, ManifestError> {
-    let mut value: Value = serde_saphyr::from_str(text).map_err(|error| ManifestError::Syntax(error.to_string()))?;
+/// Reads a manifest. `source` is `file` or `http`; `origin` is its path or URL. `warnings` takes what was passed
+/// over: fields that no Pod has.
+pub fn parse(
+    text: &str,
+    source: &str,
+    origin: &str,
+    node_name: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Pod, ManifestError> {
+    let mut value = one_document(text)?;
     let field =
         |field: &str, problem: &str| ManifestError::Field { field: field.to_owned(), problem: problem.to_owned() };
     if !value.is_object() {
@@ -36,6 +48,10 @@ pub fn parse(text: &str, source: &str, origin: &str, node_name: &str) -> Result<
             Some(have) => return Err(field(name, &format!("is {have:?}, must be {wanted:?}"))),
             None => return Err(field(name, &format!("is missing, must be {wanted:?}"))),
         }
+    }
+    if let Some(schema) = orlop_api::schema::of("", "v1", "Pod") {
+        *warnings = orlop_api::strict::conform(&mut value, schema, FieldValidation::Warn)
+            .map_err(|error| ManifestError::Type(error.to_string()))?;
     }
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
     if name.is_empty() {
@@ -53,6 +69,18 @@ pub fn parse(text: &str, source: &str, origin: &str, node_name: &str) -> Result<
         tolerate_no_execute(&mut pod);
     }
     Ok(pod)
+}
+
+fn one_document(text: &str) -> Result<Value, ManifestError> {
+    let mut documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Syntax(error.to_string()))?;
+    // A separator at the end begins a document of nothing.
+    documents.retain(|document| !document.is_null());
+    match documents.len() {
+        0 => Err(ManifestError::Empty),
+        1 => Ok(documents.swap_remove(0)),
+        many => Err(ManifestError::Documents(many)),
+    }
 }
 
 /// What a kubelet can't do without, each by its field.
@@ -226,6 +254,10 @@ mod tests {
     use super::*;
     use crate::pod::PodExt;
 
+    fn parse(text: &str, source: &str, origin: &str, node: &str) -> Result<Pod, ManifestError> {
+        super::parse(text, source, origin, node, &mut Vec::new())
+    }
+
     const GOOD: &str =
         "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - {name: a, image: busybox}\n";
 
@@ -266,5 +298,23 @@ mod tests {
         check(&GOOD.replace("image: busybox", "image: ''"), "spec.containers[0].image");
         check(&format!("{GOOD}  volumes: [{{name: v, configMap: {{name: c}}}}]\n"), "may not reference configmaps");
         check(&format!("{GOOD}  hostNetwork: 5\n"), "not a v1 Pod");
+        check(&GOOD.replace("image: busybox", "image: busybox, command: [1]"), "command");
+        check("", "is empty");
+        check(&format!("{GOOD}---\n{GOOD}"), "holds 2 documents");
+    }
+
+    #[test]
+    fn a_separator_is_no_second_document() {
+        for text in [format!("---\n{GOOD}"), format!("{GOOD}---\n"), format!("# words\n---\n{GOOD}---\n")] {
+            assert_eq!(parse(&text, "file", "/m/a.yaml", "n").unwrap().key(), "default/web-n");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_named() {
+        let mut warnings = Vec::new();
+        let text = format!("bogus: 1\n{}", GOOD.replace("image: busybox", "image: busybox, comand: [a]"));
+        super::parse(&text, "file", "/m/a.yaml", "n", &mut warnings).unwrap();
+        assert_eq!(warnings, [r#"unknown field "bogus""#, r#"unknown field "spec.containers[0].comand""#]);
     }
 }
