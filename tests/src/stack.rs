@@ -83,9 +83,8 @@ impl Stack {
             fs::create_dir_all(dir.path().join(sub)).expect("a directory");
         }
         let images = std::env::var("ORLOP_TEST_IMAGES").expect("ORLOP_TEST_IMAGES");
-        for image in ["busybox.tar"] {
-            fs::copy(Path::new(&images).join(image), dir.path().join("data/images").join(image)).expect("an image");
-        }
+        let image = "busybox.tar";
+        fs::copy(Path::new(&images).join(image), dir.path().join("data/images").join(image)).expect("an image");
         let namespaces = Namespaces::create(&id, 100 + number % 100);
         let kubeconfig = dir.path().join("data/admin.kubeconfig");
         let stack =

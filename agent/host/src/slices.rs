@@ -19,7 +19,7 @@ pub enum SliceError {
     Start {
         unit: String,
         #[source]
-        source: zbus::Error,
+        source: Box<zbus::Error>,
     },
     #[error("systemd: {action} {unit}: {detail}")]
     Unit { action: &'static str, unit: String, detail: String },
@@ -41,7 +41,7 @@ pub async fn start(unit: &str) -> Result<(), SliceError> {
             )?;
             reply.body().deserialize()
         };
-        call().map(drop).map_err(|source| SliceError::Start { unit: unit.to_owned(), source })
+        call().map(drop).map_err(|source| SliceError::Start { unit: unit.to_owned(), source: Box::new(source) })
     })
     .await
 }
