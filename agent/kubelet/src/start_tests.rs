@@ -17,8 +17,12 @@ struct Node {
     handle: KubeletHandle,
 }
 
-/// `None` where this machine lets nobody make cgroups.
 async fn node(test: &str) -> Option<Node> {
+    node_with(test, Duration::from_millis(300)).await
+}
+
+/// `None` where this machine lets nobody make cgroups. `period` is the longest crash back-off.
+async fn node_with(test: &str, period: Duration) -> Option<Node> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("manifests")).unwrap();
     let fake = FakeRuntime::start(&dir.path().join("cri.sock")).unwrap();
@@ -38,8 +42,9 @@ async fn node(test: &str) -> Option<Node> {
         return None;
     }
     let shutdown = CancellationToken::new();
-    let handle =
-        Kubelet::start_with(options(dir.path(), &fake), None, Arc::clone(&containers), shutdown.clone()).await.unwrap();
+    let mut options = options(dir.path(), &fake);
+    options.max_container_restart_period = period;
+    let handle = Kubelet::start_with(options, None, Arc::clone(&containers), shutdown.clone()).await.unwrap();
     Some(Node { dir, fake, containers, shutdown, handle })
 }
 
@@ -80,7 +85,7 @@ impl Node {
         // One guard at a time: both look at the same lock.
         let containers = self.fake.state().containers.clone();
         let calls = self.fake.calls();
-        panic!("{what}: last seen {pods:#?}\ncontainers {:#?}\ncalls {:?}", containers, calls);
+        panic!("{what}: last seen {pods:#?}\ncontainers {containers:#?}\ncalls {calls:?}");
     }
 
     async fn ready(&self, key: &str) -> Pod {
@@ -247,6 +252,27 @@ async fn liveness_restarts_and_termination_keeps_order() {
         node.pod("default/web-n1").filter(|pod| pod.status.is_some() && state_of(pod) >= 1)
     })
     .await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_that_its_probe_kills_again_and_again_backs_off() {
+    let Some(node) = node_with("live-back-off", Duration::from_secs(300)).await else { return };
+    node.fake.state().exec.insert("alive".into(), (1, "no".into()));
+    let probe = "    livenessProbe: {exec: {command: [alive]}, periodSeconds: 1, failureThreshold: 1}\n";
+    node.write("web.yaml", &manifest("web", probe));
+    let pod = node
+        .eventually("backs off", |node| {
+            node.pod("default/web-n1").filter(|pod| {
+                let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+                statuses.into_iter().flatten().filter_map(|s| s.state.as_ref()?.waiting.as_ref()).any(|waiting| {
+                    assert_ne!(waiting.reason.as_deref(), Some("RunContainerError"));
+                    waiting.reason.as_deref() == Some("CrashLoopBackOff")
+                })
+            })
+        })
+        .await;
+    assert!((1..=2).contains(&state_of(&pod)), "{:#?}", pod.status);
     node.finish().await;
 }
 
