@@ -313,8 +313,11 @@ impl Drop for Stack {
         if !purge.success() {
             eprintln!("{purge}");
         }
-        for dir in [self.client_cgroup(), cgroup2_root().join(&self.cgroup)] {
-            let _ = fs::remove_dir(dir);
+        let _ = fs::remove_dir(self.client_cgroup());
+        let _ = fs::remove_dir(cgroup2_root().join(&self.cgroup));
+        // The control group was there before Orlop was, so Orlop leaves it; on version 1 it is in every hierarchy.
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(Result::ok) {
+            let _ = fs::remove_dir(hierarchy.path().join(&self.cgroup));
         }
     }
 }

@@ -44,6 +44,10 @@ pub(crate) struct Instance {
     pub(crate) data_dir: PathBuf,
 }
 
+/// Together one second.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Longest socket path that the kernel takes, without the closing zero byte.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -107,7 +111,7 @@ impl Instance {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("opening {}", path.display()))?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let mut lock = match lock_patiently(file) {
             Ok(lock) => lock,
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
                 "the data directory {} is in use by process {}: stop it (`orlop down --data-dir {}`), or give another --data-dir",
@@ -170,6 +174,18 @@ impl Instance {
         };
         write().with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// A process that was just killed holds its lock until the kernel has taken it apart.
+fn lock_patiently(mut file: File) -> Result<Flock<File>, (File, nix::errno::Errno)> {
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((again, nix::errno::Errno::EWOULDBLOCK)) => file = again,
+            result => return result,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
 }
 
 /// The directory is this process's as long as this lives.

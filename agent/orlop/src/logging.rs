@@ -14,7 +14,7 @@ pub(crate) fn start(args: &CommonArgs) -> Result<()> {
         None => "info",
         Some(text) => level(text)?,
     };
-    let quiet = "hyper=warn,h2=warn,rustls=warn,tower=warn,kube_client=warn,kube_runtime=warn,aya=warn";
+    let quiet = "hyper=warn,h2=warn,rustls=warn,tower=warn,kube_client=warn,kube_client::client::builder=off,kube_runtime=warn,aya=warn";
     let filter = match std::env::var("ORLOP_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)?,
         _ => EnvFilter::try_new(format!("{level},{quiet}"))?,

@@ -1,5 +1,7 @@
 //! The core group, Pods aside.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{
@@ -13,7 +15,10 @@ pub(super) fn apply(kind: &str, root: &mut Object) {
         "PodTemplate" => pod::template(root, "template"),
         "Service" => service(root),
         "ReplicationController" => replication_controller(root),
-        "Secret" => default_nonzero(root, "type", "Opaque"),
+        "Secret" => {
+            encode_string_data(root);
+            default_nonzero(root, "type", "Opaque");
+        }
         "Namespace" => namespace(root),
         "Node" => node(root),
         "Endpoints" => {
@@ -171,5 +176,16 @@ fn limit_range_item(item: &mut Object) {
         merge_missing(item, "default", "max");
         merge_missing(item, "defaultRequest", "default");
         merge_missing(item, "defaultRequest", "min");
+    }
+}
+
+/// `stringData` is for writing only: upstream's conversion moves it into `data`, over what stands there.
+fn encode_string_data(root: &mut Object) {
+    let Some(Value::Object(texts)) = root.shift_remove("stringData") else { return };
+    let Some(data) = child_or_new(root, "data") else { return };
+    for (key, text) in texts {
+        if let Value::String(text) = text {
+            data.insert(key, Value::String(STANDARD.encode(text)));
+        }
     }
 }

@@ -157,3 +157,13 @@ fn odd_shapes_are_left_alone() {
         }
     }
 }
+
+#[test]
+fn string_data_of_a_secret_becomes_data() {
+    let mut secret = json!({"data": {"a": "b2xk", "b": "a2VwdA=="}, "stringData": {"a": "new", "c": "d"}});
+    apply_defaults("", "v1", "Secret", &mut secret);
+    assert_eq!(secret, json!({"data": {"a": "bmV3", "b": "a2VwdA==", "c": "ZA=="}, "type": "Opaque"}));
+    let mut empty = json!({"stringData": {}});
+    apply_defaults("", "v1", "Secret", &mut empty);
+    assert_eq!(empty.get("stringData"), None);
+}
