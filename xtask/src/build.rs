@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{cache, ebpf_toolchain, images, setup, step};
 
@@ -101,5 +101,7 @@ pub(crate) fn orlop(profile: Profile) -> Result<PathBuf> {
         fs::create_dir_all(path.parent().context("no parent")?)?;
         publish(&built, &path)?;
     }
+    let about = step::output(Command::new(&path).args(["version", "--output=json"]))?;
+    ensure!(about.contains("\"ebpfPrograms\":true"), "{} was built without the eBPF programs: {about}", path.display());
     Ok(path)
 }

@@ -109,6 +109,7 @@ fn print_version(output: VersionOutput) {
                 "orlop": version::ORLOP,
                 "kubernetes": version::KUBERNETES,
                 "controlPlane": cfg!(feature = "control-plane"),
+                "ebpfPrograms": orlop_dataplane::is_embedded(),
             })
         ),
     }
