@@ -1,29 +1,36 @@
-//! exec, attach, port-forward: the runtime gives a URL, and the client's upgrade is carried there byte by byte.
+//! exec, attach, port-forward: the runtime gives a URL, and the client's streams are carried there.
 //!
-//! The runtime decides which protocols it speaks. containerd 1.6 refuses WebSocket v5 with 403; the refusal is passed
-//! through as it is, and `kubectl` then falls back to SPDY by itself.
+//! ```text
+//! client asks for                         kubelet           runtime's streaming server
+//! WebSocket v5.channel.k8s.io             channels ───────► SPDY, v4.channel.k8s.io
+//! WebSocket SPDY/3.1+portforward.k8s.io   tunnel   ───────► SPDY, portforward.k8s.io
+//! SPDY, older WebSocket subprotocols      byte by byte ───► the same
+//! ```
+//! Runtimes know neither of the first two; the API server passes on what `kubectl` asks for.
+
+mod channels;
+mod dial;
+mod spdy;
+mod tunnel;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::header::{HOST, HeaderName, UPGRADE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::ServerState;
 use super::pods::StreamRequest;
 use super::route::{Answer, full, query_flag, query_values};
+use channels::Wanted;
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// The runtime's answer to an upgrade; upstream's stream creation time-out.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// A refusal's text, at most.
-const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// Arguments of one command together.
 const MAX_COMMAND_BYTES: usize = 128 * 1024;
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -33,8 +40,9 @@ pub(super) async fn exec(state: &Arc<ServerState>, target: &[&str], query: &str,
     if stream.command.is_empty() {
         return Err((StatusCode::BAD_REQUEST, "you must specify at least one command to execute".to_owned()));
     }
+    let wanted = Wanted::from(&stream);
     let url = state.runtime.exec_url(stream).await.map_err(internal)?;
-    proxy(state, &url, request).await
+    command_streams(state, &url, wanted, request).await
 }
 
 pub(super) async fn attach(
@@ -44,8 +52,9 @@ pub(super) async fn attach(
     request: Request<Incoming>,
 ) -> Answer {
     let stream = StreamRequest { command: Vec::new(), ..stream_request(state, target, query)? };
+    let wanted = Wanted::from(&stream);
     let url = state.runtime.attach_url(stream).await.map_err(internal)?;
-    proxy(state, &url, request).await
+    command_streams(state, &url, wanted, request).await
 }
 
 pub(super) async fn port_forward(
@@ -70,7 +79,8 @@ pub(super) async fn port_forward(
         .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {name:?} has no running sandbox")))?;
     let ports = ports.into_iter().map(i32::from).collect();
     let url = state.runtime.port_forward_url(&sandbox, ports).await.map_err(internal)?;
-    proxy(state, &url, request).await
+    let tunnelled = websocket::offers(request.headers(), tunnel::TUNNEL);
+    carry(state, &url, request, if tunnelled { Carrier::Tunnel } else { Carrier::Bytes }).await
 }
 
 /// `/run`: a command without streams; its output is the answer.
@@ -138,73 +148,83 @@ fn internal(message: String) -> (StatusCode, String) {
     (StatusCode::INTERNAL_SERVER_ERROR, message)
 }
 
-/// Sends the client's upgrade to `url` and, if it is accepted, copies bytes both ways until either side ends.
-async fn proxy(state: &Arc<ServerState>, url: &str, mut request: Request<Incoming>) -> Answer {
-    let bad_gateway = |message: String| (StatusCode::BAD_GATEWAY, message);
+/// What the client asked to have its streams carried in.
+#[derive(Clone, Copy)]
+enum Carrier {
+    /// WebSocket channels with a close signal: translated.
+    Channels(Wanted),
+    /// SPDY inside a WebSocket: unwrapped.
+    Tunnel,
+    /// SPDY itself or older WebSocket subprotocols: the runtime speaks them.
+    Bytes,
+}
+
+/// Serves exec and attach.
+async fn command_streams(state: &Arc<ServerState>, url: &str, wanted: Wanted, request: Request<Incoming>) -> Answer {
+    let translated = websocket::offers(request.headers(), channels::CHANNELS);
+    carry(state, url, request, if translated { Carrier::Channels(wanted) } else { Carrier::Bytes }).await
+}
+
+/// Connects the client's upgrade with the runtime's streaming server at `url`; both sides are then served in a task.
+async fn carry(state: &Arc<ServerState>, url: &str, mut request: Request<Incoming>, carrier: Carrier) -> Answer {
     if !request.headers().contains_key(UPGRADE) {
         return Err((StatusCode::BAD_REQUEST, "unable to upgrade: missing upgrade headers in request".to_owned()));
     }
-    let target: Uri = url.parse().map_err(|e| bad_gateway(format!("the runtime gave a bad streaming URL: {e}")))?;
-    let host = target.host().unwrap_or_default().to_owned();
-    let port = target.port_u16().unwrap_or(80);
-    if target.scheme_str() != Some("http") || host.is_empty() {
-        return Err(bad_gateway("the runtime gave a streaming URL that is not http".to_owned()));
-    }
-    let connected = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect((host.as_str(), port))).await;
-    let stream = connected
-        .map_err(|_| bad_gateway("the runtime's streaming server did not answer".to_owned()))?
-        .map_err(|e| bad_gateway(format!("cannot connect to the runtime's streaming server: {e}")))?;
-    let _ = stream.set_nodelay(true);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| bad_gateway(format!("the runtime's streaming server: {e}")))?;
-    tokio::spawn(connection.with_upgrades());
-    let path = target.path_and_query().map_or("/", |p| p.as_str());
-    let mut upstream = Request::builder()
-        .method(request.method())
-        .uri(path)
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|e| bad_gateway(e.to_string()))?;
-    copy_headers(request.headers(), upstream.headers_mut());
-    if let Ok(value) = format!("{host}:{port}").parse() {
-        upstream.headers_mut().insert(HOST, value);
-    }
-    let answer = tokio::time::timeout(ANSWER_LIMIT, sender.send_request(upstream)).await;
-    let mut answer = answer
-        .map_err(|_| bad_gateway("the runtime's streaming server did not answer the upgrade".to_owned()))?
-        .map_err(|e| bad_gateway(format!("the runtime's streaming server: {e}")))?;
-    let mut response = Response::builder().status(answer.status());
-    if let Some(headers) = response.headers_mut() {
-        headers.extend(answer.headers().iter().map(|(k, v)| (k.clone(), v.clone())));
-    }
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let text = Limited::new(answer.into_body(), MAX_REFUSAL_BYTES).collect().await;
-        let text = text.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        // The length is that of the text as it is sent on.
-        let mut response = response.body(full(text)).map_err(|e| bad_gateway(e.to_string()))?;
-        for name in [http::header::TRANSFER_ENCODING, http::header::CONTENT_LENGTH, CONNECTION] {
-            response.headers_mut().remove(name);
+    let (response, runtime_side) = match carrier {
+        Carrier::Channels(_) => {
+            let response = websocket::accept(&request, channels::CHANNELS)?;
+            (response, dial::spdy(url, channels::STREAMS).await?)
         }
-        return Ok(response);
-    }
-    let runtime_side = hyper::upgrade::on(&mut answer);
+        Carrier::Tunnel => {
+            let response = websocket::accept(&request, tunnel::TUNNEL)?;
+            (response, dial::spdy(url, tunnel::INNER).await?)
+        }
+        Carrier::Bytes => {
+            let mut headers = HeaderMap::new();
+            copy_headers(request.headers(), &mut headers);
+            let mut answer = dial::upgrade(url, request.method(), headers).await?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return dial::refusal(answer).await;
+            }
+            let runtime_side = hyper::upgrade::on(&mut answer);
+            let mut response = Response::new(full(bytes::Bytes::new()));
+            *response.status_mut() = answer.status();
+            *response.headers_mut() = std::mem::take(answer.headers_mut());
+            (response, runtime_side)
+        }
+    };
     let client_side = hyper::upgrade::on(&mut request);
     let shutdown = state.shutdown.clone();
     state.tasks.spawn(async move {
         let both = tokio::try_join!(client_side, runtime_side);
         let (client, runtime) = match both {
-            Ok(both) => both,
+            Ok((client, runtime)) => (TokioIo::new(client), TokioIo::new(runtime)),
             Err(error) => return debug!(%error, "an upgrade did not come about"),
         };
-        let (mut client, mut runtime) = (TokioIo::new(client), TokioIo::new(runtime));
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            ended = tokio::io::copy_bidirectional(&mut client, &mut runtime) => {
-                debug!(error = ended.err().map(|e| e.to_string()), "a stream ended");
+        match carrier {
+            Carrier::Channels(wanted) => {
+                channels::translate(websocket::server_side(client).await, runtime, wanted, &shutdown).await;
             }
+            Carrier::Tunnel => tunnel::carry(websocket::server_side(client).await, runtime, &shutdown).await,
+            Carrier::Bytes => copy(client, runtime, &shutdown).await,
         }
+        debug!("a stream ended");
     });
-    response.body(full(bytes::Bytes::new())).map_err(|e| bad_gateway(e.to_string()))
+    Ok(response)
+}
+
+/// Copies bytes both ways until either side ends.
+async fn copy<C, R>(mut client: C, mut runtime: R, shutdown: &CancellationToken)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    R: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        ended = tokio::io::copy_bidirectional(&mut client, &mut runtime) => {
+            debug!(error = ended.err().map(|e| e.to_string()), "copied to the end");
+        }
+    }
 }
 
 /// Everything but what names the client to us: its credentials are none of the runtime's business.
