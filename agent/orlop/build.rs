@@ -10,6 +10,12 @@ fn main() {
     let pause = target.join("images/pause.tar");
     println!("cargo::rerun-if-changed={}", pause.display());
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
+    // Generic code for some hundred kinds of objects compiles to many equal functions: the linker
+    // (lld, this toolchain's default) folds them into one.
+    let release = std::env::var("PROFILE").is_ok_and(|p| p == "release");
+    if release && std::env::var("TARGET").is_ok_and(|t| t == "x86_64-unknown-linux-gnu") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
     let bytes = std::fs::read(&pause).unwrap_or_default();
     std::fs::write(out.join("pause.tar"), bytes).expect("OUT_DIR is writable");
 }
