@@ -153,9 +153,10 @@ pub(crate) fn prepare_update(row: &ResourceInfo, subresource: &str, new: &mut Va
     }
 }
 
-/// A changed spec is a new generation.
+/// A changed spec is a new generation; a Pod that gets its node is still the first one, as upstream
+/// binds without the update strategy.
 pub(crate) fn bump_generation(row: &ResourceInfo, subresource: &str, new: &mut Value, old: &Value) {
-    if !row.generation || matches!(subresource, "status" | "approval") {
+    if !row.generation || matches!(subresource, "status" | "approval" | "binding") {
         return;
     }
     if without_meta_and_status(new) != without_meta_and_status(old) {

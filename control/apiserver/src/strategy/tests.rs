@@ -108,3 +108,11 @@ fn spec_and_status_keep_apart() {
     assert_eq!((&new["spec"]["replicas"], &new["status"]["replicas"]), (&json!(1), &json!(9)));
     assert_eq!(new["metadata"]["generation"], 3);
 }
+
+#[test]
+fn a_bound_pod_is_still_its_first_generation() {
+    let old = json!({"metadata": {"name": "p", "generation": 1}, "spec": {}});
+    let mut bound = json!({"metadata": {"name": "p", "generation": 1}, "spec": {"nodeName": "n"}});
+    bump_generation(row("", "pods"), "binding", &mut bound, &old);
+    assert_eq!(bound["metadata"]["generation"], 1);
+}
