@@ -12,7 +12,8 @@ use crate::{apt, cache, ebpf_toolchain, step};
 const BUILD: &[&str] = &["protobuf-compiler", "gcc", "libc6-dev"];
 
 /// To run: the container runtime, the CNI plugins, and the kernel's front ends.
-const RUN: &[&str] = &["containerd", "runc", "containernetworking-plugins", "iptables", "iproute2", "ca-certificates", "curl"];
+const RUN: &[&str] =
+    &["containerd", "runc", "containernetworking-plugins", "iptables", "iproute2", "ca-certificates", "curl"];
 
 /// To test: real clients and peers, and tools that look at the kernel from outside.
 const TEST: &[&str] = &[

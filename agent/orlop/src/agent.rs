@@ -1,7 +1,11 @@
 //! `orlop agent`, `kubelet` and `proxy`: a node without a control plane of its own.
 
 use anyhow::{Context, Result, bail};
+use ipnetwork::IpNetwork;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use orlop_kubelet::KubeletHandle;
+use orlop_proxy::Proxy;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{AgentArgs, ProxyArgs};
 use crate::config::ConfigFile;
@@ -9,7 +13,7 @@ use crate::instance::Instance;
 use crate::node::{self, KubeletFiles, ProxyNode};
 use crate::progress::Progress;
 use crate::settings::{NodeSettings, ProxySettings, node_name};
-use crate::{notify, preflight, signals};
+use crate::{down, notify, preflight, signals};
 
 /// Pod addresses of a node without an API server and without `--pod-cidr`.
 const LONE_NODE_POD_CIDR: &str = "10.244.0.0/24";
@@ -28,50 +32,20 @@ pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     };
     let with_proxy = wants_proxy && client.is_some();
     let instance = Instance::new(&args.common.data_dir)?;
+    let fresh = !instance.exists();
     let lock = instance.lock()?;
-    preflight::node(&settings, with_proxy.then_some(&proxy))?;
-    node::guard_services(&args.service_cluster_ip_range, &progress).await?;
-    instance.write_record(&node::record(&instance, &settings)?)?;
-    node::start_runtime(&instance, &settings, &progress, &shutdown).await?;
-    let network = node::network_config(&instance, &settings.node_name, false);
-    let pod_cidrs =
-        if args.pod_cidr.is_empty() { file.kubelet.pod_cidr.into_iter().collect() } else { args.pod_cidr.clone() };
-    // Nobody will ever give a lone node its share: it takes the first of the default network.
-    let pod_cidrs = if pod_cidrs.is_empty() && client.is_none() && settings.runtime_endpoint.is_none() {
-        vec![LONE_NODE_POD_CIDR.parse()?]
-    } else {
-        pod_cidrs
+    let parts = Parts { settings, proxy: with_proxy.then_some(proxy), client };
+    let running = match start(&instance, &args, &file, parts, &progress, &shutdown).await {
+        Ok(running) => running,
+        Err(error) => {
+            shutdown.cancel();
+            if fresh {
+                down::undo(&instance, lock).await;
+            }
+            return Err(error);
+        }
     };
-    if !pod_cidrs.is_empty() {
-        orlop_network::set_up(&network, &pod_cidrs).await?;
-        progress.step("pod network", "configured");
-    } else if let Some(client) = &client {
-        tokio::spawn(orlop_network::run(network, client.clone(), shutdown.clone()));
-    }
-    let files = KubeletFiles {
-        serving: args
-            .tls_cert_file
-            .clone()
-            .zip(args.tls_private_key_file.clone())
-            .or_else(|| file.kubelet.tls_cert_file.clone().zip(file.kubelet.tls_private_key_file.clone())),
-        client_ca: args
-            .client_ca_file
-            .clone()
-            .or_else(|| file.kubelet.authentication.as_ref().and_then(|a| a.x509.client_ca_file.clone())),
-    };
-    let kubelet = node::start_kubelet(&instance, &settings, files, client.clone(), &shutdown).await?;
-    progress.step("kubelet", &format!("serving on {}", settings.listen));
-    let mut running_proxy = None;
-    if let (true, Some(client)) = (with_proxy, client) {
-        let about = ProxyNode {
-            name: &settings.node_name,
-            ips: &settings.node_ips,
-            cgroup_root: &settings.cgroup_root,
-            cluster_cidrs: &args.pod_cidr,
-        };
-        running_proxy = Some(node::start_proxy(&instance, &about, &proxy, client, &shutdown).await?);
-        progress.step("service proxy", "ebpf");
-    } else if wants_proxy {
+    if wants_proxy && running.proxy.is_none() {
         progress.step("service proxy", "not started: Services need an API server (--kubeconfig)");
     }
     progress.ready(&[]);
@@ -79,14 +53,88 @@ pub(crate) async fn agent(args: AgentArgs, wants_proxy: bool) -> Result<()> {
     shutdown.cancelled().await;
     notify::stopping();
     let all = async {
-        kubelet.stopped().await;
-        if let Some(proxy) = &running_proxy {
+        running.kubelet.stopped().await;
+        if let Some(proxy) = &running.proxy {
             proxy.stopped().await;
         }
     };
     node::within_grace("the node", all).await;
     drop(lock);
     Ok(())
+}
+
+/// What a node is started from.
+struct Parts {
+    settings: NodeSettings,
+    /// None: no service proxy.
+    proxy: Option<ProxySettings>,
+    client: Option<kube::Client>,
+}
+
+/// Everything that was started.
+struct Running {
+    kubelet: KubeletHandle,
+    proxy: Option<Proxy>,
+}
+
+async fn start(
+    instance: &Instance,
+    args: &AgentArgs,
+    file: &ConfigFile,
+    parts: Parts,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> Result<Running> {
+    let Parts { settings, proxy, client } = parts;
+    preflight::node(&settings, proxy.as_ref())?;
+    node::guard_services(&args.service_cluster_ip_range, progress).await?;
+    instance.write_record(&node::record(instance, &settings)?)?;
+    node::start_runtime(instance, &settings, progress, shutdown).await?;
+    let network = node::network_config(instance, &settings.node_name, false);
+    let pod_cidrs = pod_cidrs(args, file, client.is_none() && settings.runtime_endpoint.is_none())?;
+    if !pod_cidrs.is_empty() {
+        orlop_network::set_up(&network, &pod_cidrs).await?;
+        progress.step("pod network", "configured");
+    } else if let Some(client) = &client {
+        tokio::spawn(orlop_network::run(network, client.clone(), shutdown.clone()));
+    }
+    let kubelet = node::start_kubelet(instance, &settings, kubelet_files(args, file), client.clone(), shutdown).await?;
+    progress.step("kubelet", &format!("serving on {}", settings.listen));
+    let mut running = Running { kubelet, proxy: None };
+    if let (Some(proxy), Some(client)) = (proxy, client) {
+        let about = ProxyNode {
+            name: &settings.node_name,
+            ips: &settings.node_ips,
+            cgroup_root: &settings.cgroup_root,
+            cluster_cidrs: &args.pod_cidr,
+        };
+        running.proxy = Some(node::start_proxy(instance, &about, &proxy, client, shutdown).await?);
+        progress.step("service proxy", "ebpf");
+    }
+    Ok(running)
+}
+
+/// The Pods' networks that are fixed from outside. Nobody will ever give a lone node its share: it
+/// takes the first of the default network.
+fn pod_cidrs(args: &AgentArgs, file: &ConfigFile, lone: bool) -> Result<Vec<IpNetwork>> {
+    if !args.pod_cidr.is_empty() {
+        return Ok(args.pod_cidr.clone());
+    }
+    match file.kubelet.pod_cidr {
+        Some(cidr) => Ok(vec![cidr]),
+        None if lone => Ok(vec![LONE_NODE_POD_CIDR.parse()?]),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn kubelet_files(args: &AgentArgs, file: &ConfigFile) -> KubeletFiles {
+    let serving = args.tls_cert_file.clone().zip(args.tls_private_key_file.clone());
+    let client_ca = args.client_ca_file.clone();
+    KubeletFiles {
+        serving: serving.or_else(|| file.kubelet.tls_cert_file.clone().zip(file.kubelet.tls_private_key_file.clone())),
+        client_ca: client_ca
+            .or_else(|| file.kubelet.authentication.as_ref().and_then(|a| a.x509.client_ca_file.clone())),
+    }
 }
 
 pub(crate) async fn proxy(args: ProxyArgs) -> Result<()> {

@@ -6,6 +6,8 @@
 
 mod agent;
 mod cli;
+#[cfg(feature = "control-plane")]
+mod cluster_settings;
 mod config;
 mod containerd;
 mod down;

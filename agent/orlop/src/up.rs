@@ -17,12 +17,13 @@ use orlop_plane::{Plane, PlaneConfig, Step, UserInfo};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{ServerArgs, UpArgs};
+use crate::cluster_settings::ClusterSettings;
 use crate::config::ConfigFile;
 use crate::containerd::Origin;
 use crate::instance::Instance;
 use crate::node::{self, KubeletFiles, ProxyNode};
 use crate::progress::Progress;
-use crate::settings::{ClusterSettings, NodeSettings, ProxySettings, node_name};
+use crate::settings::{NodeSettings, ProxySettings, node_name};
 use crate::{down, notify, preflight, signals};
 
 pub(crate) async fn up(args: UpArgs) -> Result<()> {

@@ -38,12 +38,15 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         "checking the formatting",
         Command::new("cargo").args(["fmt", "--all", "--check"]).current_dir(cache::root()),
     )?;
-    step::run(
-        "running the lints (clippy, warnings are errors)",
-        Command::new("cargo")
-            .args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
-            .current_dir(cache::root()),
-    )
+    for (title, selection) in [
+        ("running the lints (clippy, warnings are errors)", &["--workspace", "--all-targets"][..]),
+        ("running the lints on the node-only binary", &["--package", "orlop", "--no-default-features"][..]),
+    ] {
+        let mut clippy = Command::new("cargo");
+        clippy.args(["clippy", "--locked"]).args(selection).args(["--", "-D", "warnings"]).current_dir(cache::root());
+        step::run(title, &mut clippy)?;
+    }
+    Ok(())
 }
 
 /// The files of the repository that exist, whether committed yet or not.
