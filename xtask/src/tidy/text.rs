@@ -108,7 +108,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 fn machine_path(line: &str) -> Option<&'static str> {
-    ["/work/", "/farm/", "/root/.", "/home/"].into_iter().find(|p| {
+    ["/root/.", "/home/"].into_iter().find(|p| {
         line.match_indices(p).any(|(at, _)| {
             !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '}' || c == ')' || c == '>')
         })
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn paths_of_one_machine() {
-        assert_eq!(machine_path("see /work/main"), Some("/work/"));
-        assert_eq!(machine_path("src/work/main"), None);
+        assert_eq!(machine_path("see /home/me"), Some("/home/"));
+        assert_eq!(machine_path("src/home/me"), None);
     }
 }
